@@ -1,0 +1,1 @@
+"""The program that scales: a control loop over the targets of one configuration."""

@@ -1,0 +1,62 @@
+"""What a policy answers: how many replicas, and the whole story of why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Binding(StrEnum):
+    """Which consideration set the number."""
+
+    FORECAST = "forecast"
+    QUEUE = "queue"
+    KV_CACHE = "kv-cache"
+    TPOT = "tpot"
+    FLOOR = "floor"
+    CEILING = "ceiling"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Demand foreseen at one instant, in requests/s of the present mix of lengths."""
+
+    time: float
+    """The instant it speaks of."""
+    view: str
+    """Which forecaster was believed: "last-value", "trend", "seasonal-day", …"""
+    expected: float
+    upper: float
+    """The demand that the quantile of back-tested errors at this horizon reaches."""
+    quantile: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A number for `scale` with the reasons for it; `sentence` is the log line, the event and the report's column."""
+
+    time: float
+    replicas: int
+    """What is asked of `scale`; the number in force where the tick holds."""
+    wanted: int
+    """The wish before damping and bounds."""
+    desired: int
+    """The number it was decided from."""
+    binding: Binding
+    sentence: str
+    horizon_seconds: float = 0.0
+    forecast: Forecast | None = None
+    demand: float | None = None
+    """Requests/s arriving now, of the present mix; None when unseen."""
+    capacity: float | None = None
+    """Requests/s that one replica bears within the objectives, of the present mix."""
+    ready: int = 0
+    coming: int = 0
+    """Replicas created and expected, not ready yet; unschedulable ones are not among them."""
+    clips: tuple[str, ...] = ()
+    """What changed the wish on its way, in order, one short phrase each."""
+
+    @property
+    def changes(self) -> bool:
+        return self.replicas != self.desired

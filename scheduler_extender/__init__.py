@@ -1,0 +1,1 @@
+"""The program that will answer kube-scheduler. What is true today: it does not serve yet."""
