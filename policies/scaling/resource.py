@@ -1,4 +1,4 @@
-"""The resource a user writes: `VLLMAutoscaler`, read by the autoscaler, the replay and the CRD generator alike.
+"""The resource a user writes, `VLLMAutoscaler`, for the autoscaler, the replay and the CRD generator alike.
 
 This module alone knows the field names. What the user must say is the target, the ceiling, the objectives and
 where Prometheus is; everything else has a default that needs no thought.
@@ -6,11 +6,16 @@ where Prometheus is; everything else has a default that needs no thought.
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 API_VERSION: Literal["autoscaling.preheat.dev/v1alpha1"] = "autoscaling.preheat.dev/v1alpha1"
 KIND: Literal["VLLMAutoscaler"] = "VLLMAutoscaler"
@@ -62,7 +67,7 @@ class PrometheusLabels(Settings):
 
 
 class Prometheus(Settings):
-    """Where vLLM's metrics are read, and as whom. TLS is verified unless the user says otherwise in so many words."""
+    """Where vLLM's metrics are read, and as whom; TLS is verified unless expressly told not to."""
 
     url: str
     arrivals: str | None = None
@@ -79,22 +84,34 @@ class Prometheus(Settings):
     @field_validator("url")
     @classmethod
     def _is_a_url(cls, url: str) -> str:
-        scheme, separator, rest = url.partition("://")
-        if (
-            scheme not in ("http", "https")
-            or not separator
-            or not rest.split("/")[0].split("@")[-1].strip(":")
-        ):
-            raise ValueError(f"'{url}' is not a URL: write http://HOST:PORT or https://HOST:PORT")
+        parts = _URL.fullmatch(url)
+        if parts is None or not 0 < int(parts["port"] or 80) < 65536:
+            raise ValueError(f"'{url}' is not a URL of a server: write http://HOST:PORT or https://HOST:PORT")
+        if parts["user"]:
+            raise ValueError("credentials do not belong into a URL: use basicAuth or bearerTokenFile")
         return url.rstrip("/")
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:
-        if self.bearer_token_file and self.basic_auth:
-            raise ValueError("bearerTokenFile and basicAuth exclude each other: keep one")
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("certFile and keyFile belong together: give both or neither")
+        _refuse(_identity_problems(self.bearer_token_file, self.basic_auth, self.cert_file, self.key_file))
         return self
+
+
+_URL = re.compile(
+    r"https?://(?P<user>[^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
+)
+
+
+def _identity_problems(bearer: object, basic: object, cert: object, key: object) -> Iterator[str]:
+    if bearer and basic:
+        yield "bearerTokenFile and basicAuth exclude each other: keep one"
+    if bool(cert) != bool(key):
+        yield "certFile and keyFile belong together: give both or neither"
+
+
+def _refuse(problems: Iterator[str]) -> None:
+    if found := "; ".join(problems):
+        raise ValueError(found)
 
 
 class Direction(Settings):
@@ -133,11 +150,16 @@ class Spec(Settings):
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"minReplicas ({self.min_replicas}) must not exceed maxReplicas ({self.max_replicas})"
-            )
+        _refuse(_bounds_problems(self.min_replicas, self.max_replicas))
         return self
+
+
+def _bounds_problems(min_replicas: int, max_replicas: int) -> Iterator[str]:
+    if min_replicas > max_replicas:
+        yield (
+            f"minReplicas ({min_replicas}) must not exceed maxReplicas ({max_replicas}): "
+            "lower minReplicas or raise maxReplicas"
+        )
 
 
 class Metadata(BaseModel):
@@ -165,3 +187,169 @@ class VLLMAutoscaler(BaseModel):
     @property
     def key(self) -> str:
         return f"{self.metadata.namespace}/{self.metadata.name}"
+
+
+class InvalidResourceError(ValueError):
+    """The document is no VLLMAutoscaler; `problems` says everything that is wrong, one sentence each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def read(document: Mapping[str, Any]) -> VLLMAutoscaler:
+    """The resource that the document states; an empty field counts as left out, as in Kubernetes."""
+    problems = [*_wrong_metadata(document)]
+    try:
+        # Through JSON, where strictness means what a user means by it: "8" is not a number and 1 is not true.
+        text = json.dumps(_without_empty(document), default=str)
+        resource = VLLMAutoscaler.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems += [_sentence(detail) for detail in error.errors(include_url=False)]
+        problems += _hidden_conflicts(document)
+    except (RecursionError, ValueError):  # of a mapping, of a list
+        problems.append("the document contains itself through a YAML anchor: write it out without")
+    else:
+        if not problems:
+            return resource
+    raise InvalidResourceError(tuple(dict.fromkeys(problems)))
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_empty(item) for key, item in value.items() if item is not None}
+    return value
+
+
+# What the API server keeps in metadata beside the fields that are read here.
+_OBJECT_METADATA = (
+    *("name", "namespace", "generation", "annotations", "creationTimestamp", "deletionTimestamp"),
+    *("deletionGracePeriodSeconds", "finalizers", "generateName", "labels", "managedFields"),
+    *("ownerReferences", "resourceVersion", "selfLink", "uid"),
+)
+
+_REMEDIES = {
+    "apiVersion": f"write apiVersion: {API_VERSION}",
+    "kind": f"write kind: {KIND}",
+    "metadata": "write metadata: {name: …, namespace: …}",
+    "metadata.name": "give the autoscaler a name, in lower-case letters, digits and '-'",
+    "metadata.namespace": "name the namespace of the target",
+    "spec": "write the target, maxReplicas, the objectives and prometheus.url under it",
+    "spec.scaleTargetRef": "write scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: …}",
+    "spec.scaleTargetRef.apiVersion": "write a group and version such as apps/v1",
+    "spec.scaleTargetRef.kind": "write a kind as Kubernetes spells it, such as Deployment",
+    "spec.scaleTargetRef.name": "name the Deployment, StatefulSet or other object to scale",
+    "spec.minReplicas": "write the fewest replicas that may run, 1 or more",
+    "spec.maxReplicas": "write the most replicas that may run, 1 or more",
+    "spec.objectives": "write objectives: {ttftSeconds: 2, tpotSeconds: 0.06, attainment: 0.99}",
+    "spec.objectives.ttftSeconds": "write the time to first token that is promised, such as 2",
+    "spec.objectives.tpotSeconds": "write the time per output token that is promised, such as 0.06",
+    "spec.objectives.attainment": "write the share of requests that keep both objectives, such as 0.99",
+    "spec.coldStartSeconds": "write how long a pod takes from created to ready, such as 120, or leave it out",
+    "spec.prometheus": 'write prometheus: {url: "http://HOST:PORT"}',
+    "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
+    "spec.mode": "write Active or Shadow",
+}
+_PLACEHOLDERS = {
+    "string": "text in quotes",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+}
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    path = ".".join(str(step) for step in detail["loc"])
+    remedy = _REMEDIES.get(path, "")
+    shown = json.dumps(detail["input"], ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= 60 else shown[:57] + "…"
+    context = detail.get("ctx", {})
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return _unknown_field(path, detail)
+    if kind == "missing":
+        return f"{path} is missing: {remedy or 'it must be given'}"
+    if kind == "value_error":
+        return f"{path}: {context['error']}"
+    if kind == "model_type":
+        reason = "it must hold fields, one a line"
+    elif kind in ("enum", "literal_error"):
+        reason = f"it must be {context['expected'].replace(chr(39), '')}"
+    elif kind in ("greater_than", "greater_than_equal", "less_than"):
+        bound = context.get("gt", context.get("ge", context.get("lt")))
+        words = {"greater_than": "greater than", "greater_than_equal": "at least", "less_than": "less than"}
+        reason = f"it must be {words[kind]} {bound:g}"
+        if path.endswith(".attainment") and kind == "less_than":
+            share = detail["input"] / 100 if 1 < detail["input"] < 100 else 0.99
+            remedy = f"it is a share, so write {share:g} for {share * 100:g} %"
+    elif kind == "finite_number":
+        reason = "it must be a finite number"
+    elif kind == "string_pattern_mismatch":
+        reason = "it is not written as Kubernetes writes it"
+    elif kind == "string_too_long":
+        reason = f"it must not be longer than {context['max_length']} characters"
+    else:
+        reason = f"it must be {_PLACEHOLDERS.get(kind.partition('_')[0], 'a value of another kind')}"
+    return f"{path} is {shown}: {reason}" + (f"; {remedy}" if remedy and remedy not in reason else "")
+
+
+def _unknown_field(path: str, detail: ErrorDetails) -> str:
+    *parents, name = (str(step) for step in detail["loc"])
+    model = _model_at(parents)
+    known = [field.alias or key for key, field in model.model_fields.items()]
+    homes = [home for home in _paths(VLLMAutoscaler) if home.rpartition(".")[2] in (name, to_camel(name))]
+    nearest = difflib.get_close_matches(to_camel(name), known, n=1, cutoff=0.6)
+    where = f"{'.'.join(parents) or 'the document'} knows {', '.join(known)}"
+    if len(homes) == 1 and to_camel(name) not in known:
+        where = f"it belongs to {homes[0].rpartition('.')[0] or 'the document itself'}"
+    elif nearest:
+        where = f"did you mean {nearest[0]}?"
+    return f"{path} is not a field of {KIND}: {where}"
+
+
+def _model_at(parents: list[str]) -> type[BaseModel]:
+    model: type[BaseModel] = VLLMAutoscaler
+    for step in parents:
+        model = next(inner for name, inner in _inner_models(model) if name == step)
+    return model
+
+
+def _inner_models(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    for key, field in model.model_fields.items():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield field.alias or key, kind
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    yield from (prefix + (field.alias or key) for key, field in model.model_fields.items())
+    for name, inner in _inner_models(model):
+        yield from _paths(inner, f"{prefix}{name}.")
+
+
+def _wrong_metadata(document: Mapping[str, Any]) -> Iterator[str]:
+    """Metadata takes what the API server keeps there, but a misspelt namespace must not become "default"."""
+    metadata = document.get("metadata")
+    for name in metadata if isinstance(metadata, Mapping) else ():
+        if name not in _OBJECT_METADATA:
+            nearest = difflib.get_close_matches(name, _OBJECT_METADATA, n=1, cutoff=0.6)
+            hint = (
+                f"did you mean {nearest[0]}?" if nearest else "it takes name, namespace, labels, annotations"
+            )
+            yield f"metadata.{name} is not a field of Kubernetes metadata: {hint}"
+
+
+def _hidden_conflicts(document: Mapping[str, Any]) -> Iterator[str]:
+    """Conflicts between fields that pydantic does not look for once a field of the same block is wrong."""
+    spec = document.get("spec")
+    if not isinstance(spec, Mapping):
+        return
+    fewest, most = spec.get("minReplicas", 1), spec.get("maxReplicas")
+    if type(fewest) is int and type(most) is int and fewest >= 1 and most >= 1:
+        yield from (f"spec: {problem}" for problem in _bounds_problems(fewest, most))
+    prometheus = spec.get("prometheus")
+    if isinstance(prometheus, Mapping):
+        named = (prometheus.get(key) for key in ("bearerTokenFile", "basicAuth", "certFile", "keyFile"))
+        found = "; ".join(_identity_problems(*named))
+        if found:
+            yield f"spec.prometheus: {found}"
