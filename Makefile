@@ -1,16 +1,60 @@
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+.NOTPARALLEL:
+
+# The first Python that is new enough; a shim that only says "not found" does not count.
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13 python3,$(shell \
+	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 </dev/null && echo $(python))))
+UV := $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 
-.PHONY: help install
+.PHONY: help install test test-cluster test-vllm test-all check bench docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(VENV)/.installed ## .venv with everything that development and the demo need
+install: $(INSTALLED) ## .venv with everything that development and the demo need
 
-$(VENV)/.installed: pyproject.toml
+$(INSTALLED): pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "no Python >= 3.11 found: install one, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
+ifdef UV
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[dev,sim]'
+else
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e '.[dev,sim]'
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,sim]'
+endif
+	@touch $@
+
+test: $(INSTALLED) ## all that needs Python alone
+	$(BIN)/pytest
+
+test-cluster: $(INSTALLED) parts ## against a real control plane and Prometheus (built once, 8 to 25 minutes)
+	$(BIN)/pytest -m cluster
+
+test-vllm: $(INSTALLED) parts ## against a real vLLM server, on the CPU (installed once, 2.4 GB)
+	$(BIN)/python -m tests.parts.vllm.install
+	$(BIN)/pytest -m vllm
+
+test-all: test test-cluster test-vllm ## every suite
+
+# Kubernetes, etcd, kwok and Prometheus in a cache outside the checkout; a second time this only looks.
+parts: $(INSTALLED)
+	@$(BIN)/python -m tests.parts.build >/dev/null
+
+check: $(INSTALLED) ## format, lint, strict types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## what benchmarks/ measures on this machine
+	@set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; PYTHONPATH=. $(BIN)/python $$program; done
+
+docs: $(INSTALLED) ## that every link, command and setting that the documents show is there
+	$(BIN)/pytest -q tests/test_docs.py
+
+clean: ## away with .venv, caches and reports (built parts stay in ~/.cache/preheat)
+	rm -rf $(VENV) demo dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
