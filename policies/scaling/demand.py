@@ -1,13 +1,37 @@
-"""What happened between two observations: arrivals, tokens, hang-ups, and how far each number can be trusted."""
+"""What happened between two observations: arrivals, tokens, hang-ups, and who kept the objectives.
+
+vLLM has no counter of arrivals. They are rebuilt from what it does have, pod by pod:
+
+- the HTTP layer counts every request that ends, also those whose client hung up, so
+  `Δended + Δ(running + waiting)` is what arrived;
+- without it, `Δfinished + Δ(running + waiting)` lacks the requests that were aborted, which vLLM counts nowhere.
+  Let D = running + finished - first tokens, since the process began. Every running request either waits for its
+  first token or has had it, so D = (prefilling now) - (aborted after the first token). Prefilling is never
+  negative and often zero: the aborted ones are the greatest value that -D ever had, and what D rises above
+  that is prefilling. Requests aborted while they waited show as a queue that shrinks without first tokens.
+
+A counter below its previous value is a process begun anew, and counts from zero.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from policies.scaling.observation import (
+    Distribution,
+    Interval,
+    Observation,
+    Pod,
+    PodSample,
+    PodStage,
+    SampleState,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadBin:
-    """The load of one stretch of time, as a refill from a metrics store yields it (means over the stretch)."""
+    """The load of one stretch of time as a metrics store yields it; rates are means over the stretch."""
 
     start: float
     seconds: float
@@ -16,3 +40,234 @@ class LoadBin:
     generation_tokens_per_second: float
     in_flight: float | None = None
     """Mean requests running or waiting; None where the store had none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodActivity:
+    """One pod between two scrapes; numbers are requests, tokens and seconds, not rates."""
+
+    seconds: float
+    arrivals: float
+    hung_up: float
+    first_tokens: float
+    finished: float
+    prompt_tokens: float
+    generation_tokens: float
+    running: float
+    """Mean of both scrapes."""
+    waiting: float
+    kv_tokens_used: float | None
+    engine_steps: float | None
+    inter_token_seconds: float
+    """Σ of times between tokens."""
+    inter_tokens: float
+    within_ttft: Interval
+    """How many of the `first_tokens` kept the objective."""
+    tpot_count: float
+    within_tpot: Interval
+    aborted_total: float
+    """Estimated aborts after the first token since the process began: carried from scrape to scrape."""
+
+    @property
+    def share_within_both(self) -> Interval | None:
+        """Share of requests that kept both objectives: max(0, a + b - 1)…min(a, b); None without any."""
+        ttft = _share(self.within_ttft, self.first_tokens)
+        tpot = _share(self.within_tpot, self.tpot_count)
+        if ttft is None or tpot is None:
+            return ttft or tpot
+        return Interval(max(0.0, ttft.low + tpot.low - 1.0), min(ttft.high, tpot.high))
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One target between two observations."""
+
+    start: float
+    seconds: float
+    """Length of the stretch that the numbers cover: the mean over the pods of the time between scrapes."""
+    arrivals: float
+    hung_up: float
+    first_tokens: float
+    finished: float
+    prompt_tokens: float
+    generation_tokens: float
+    running: float
+    waiting: float
+    trusted: bool
+    """False when it spans a gap, or a ready pod is unseen: a floor of what happened, not a measure."""
+    pods: Mapping[str, PodActivity]
+
+
+def activity(
+    previous: Observation | None,
+    now: Observation,
+    *,
+    aborted_totals: Mapping[str, float],
+    max_gap_seconds: float,
+) -> Activity | None:
+    """What happened since the previous observation, None without one; `aborted_totals` is by pod, from before."""
+    if previous is None or now.time <= previous.time:
+        return None
+    before = {pod.name: pod for pod in previous.pods}
+    pods: dict[str, PodActivity] = {}
+    trusted = now.time - previous.time <= max_gap_seconds
+    for pod in now.pods:
+        if pod.sample is None or not pod.sample.state.is_whole:
+            trusted &= pod.stage is not PodStage.READY
+            continue
+        baseline = _baseline(before.get(pod.name), pod, previous.time)
+        if baseline is None:
+            trusted &= pod.stage is not PodStage.READY
+            continue
+        done = pod_activity(baseline, pod.sample, aborted_total=aborted_totals.get(pod.name))
+        if done is None:
+            continue
+        trusted &= done.seconds <= max_gap_seconds
+        pods[pod.name] = done
+    serving = max(1, now.count(PodStage.READY))
+    seconds = sum(done.seconds for done in pods.values()) / serving
+    arrivals = sum(done.arrivals for done in pods.values())
+    hung_up = sum(done.hung_up for done in pods.values())
+    if now.arrivals_total is not None and previous.arrivals_total is not None:
+        routed = now.arrivals_total - previous.arrivals_total
+        arrivals, seconds = (now.arrivals_total if routed < 0 else routed), now.time - previous.time
+    return Activity(
+        start=previous.time,
+        seconds=seconds,
+        arrivals=arrivals,
+        hung_up=hung_up,
+        first_tokens=sum(done.first_tokens for done in pods.values()),
+        finished=sum(done.finished for done in pods.values()),
+        prompt_tokens=sum(done.prompt_tokens for done in pods.values()),
+        generation_tokens=sum(done.generation_tokens for done in pods.values()),
+        running=sum(_number(p.sample.requests_running) for p in now.pods if p.sample),
+        waiting=sum(_number(p.sample.requests_waiting) for p in now.pods if p.sample),
+        trusted=trusted,
+        pods=pods,
+    )
+
+
+def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | None) -> PodActivity | None:
+    """What one pod did between two samples; None where it was not scraped anew or lacks the numbers for it.
+
+    `aborted_total` is the estimate as of `before`; None where the pod is looked at for the first time.
+    """
+    if after.time is None or before.time is None or after.time <= before.time:
+        return None
+    if after.requests_running is None or after.requests_waiting is None or after.ttft is None:
+        return None
+    if _restarted(before, after):
+        before, aborted_total = _zero(before.time), None
+    aborted_before = max(0.0, -_prefilling_less_aborted(before)) if aborted_total is None else aborted_total
+    first_tokens = _latency(before.ttft, after.ttft)[1]
+    finished = _difference(before.requests_finished, after.requests_finished)
+    change = (
+        after.requests_running
+        + after.requests_waiting
+        - _number(before.requests_running)
+        - _number(before.requests_waiting)
+    )
+    # D of the module's head; an abort shows when D falls lower than it ever was.
+    aborted_now = max(aborted_before, -_prefilling_less_aborted(after))
+    by_engine = finished + change + (aborted_now - aborted_before)
+    ended = _ended(before, after)
+    arrivals = by_engine if ended is None else ended + change
+    hung_up = max(0.0, arrivals - finished - change) + max(0.0, -arrivals)
+    return PodActivity(
+        seconds=after.time - before.time,
+        arrivals=max(0.0, arrivals),
+        hung_up=hung_up,
+        first_tokens=first_tokens,
+        finished=finished,
+        prompt_tokens=_difference(before.prompt_tokens, after.prompt_tokens),
+        generation_tokens=_difference(before.generation_tokens, after.generation_tokens),
+        running=(after.requests_running + _number(before.requests_running)) / 2,
+        waiting=(after.requests_waiting + _number(before.requests_waiting)) / 2,
+        kv_tokens_used=_kv_tokens_used(before, after),
+        engine_steps=None if after.engine_steps is None else _difference(before.engine_steps, after.engine_steps),
+        inter_token_seconds=_latency(before.inter_token, after.inter_token)[0],
+        inter_tokens=_latency(before.inter_token, after.inter_token)[1],
+        within_ttft=within(before.ttft, after.ttft),
+        tpot_count=_latency(before.tpot, after.tpot)[1],
+        within_tpot=within(before.tpot, after.tpot),
+        aborted_total=aborted_now,
+    )
+
+
+def within(before: Distribution | None, after: Distribution | None) -> Interval:
+    """How many of the requests between two readings kept the objective: exact only if it lies on an edge."""
+    if after is None:
+        return Interval(0.0, 0.0)
+    low = after.lower_count - (before.lower_count if before else 0.0)
+    high = after.upper_count - (before.upper_count if before else 0.0)
+    return Interval(max(0.0, low), max(0.0, low, high))
+
+
+def _baseline(before: Pod | None, pod: Pod, previous_time: float) -> PodSample | None:
+    """The sample to count from: the one before, or zeros for a process begun since the last look."""
+    if before is not None and before.sample is not None and before.sample.state.is_whole:
+        return before.sample
+    if before is None or before.sample is None:
+        # Not serving when last looked at: what its counters show, they counted since then, and the share of
+        # the fleet's arrivals that it had before was none.
+        begun = pod.started_at if pod.ready_at is None else pod.ready_at
+        if begun is not None and begun >= previous_time:
+            return _zero(previous_time)
+    return None
+
+
+def _prefilling_less_aborted(sample: PodSample) -> float:
+    first_tokens = sample.ttft.count if sample.ttft else 0.0
+    return _number(sample.requests_running) + _number(sample.requests_finished) - first_tokens
+
+
+def _zero(time: float | None) -> PodSample:
+    return PodSample(time=time, state=SampleState.FRESH, requests_running=0.0, requests_waiting=0.0)
+
+
+def _restarted(before: PodSample, after: PodSample) -> bool:
+    pairs = (
+        (before.generation_tokens, after.generation_tokens),
+        (before.prompt_tokens, after.prompt_tokens),
+        (before.requests_finished, after.requests_finished),
+        (before.ttft.count if before.ttft else None, after.ttft.count if after.ttft else None),
+    )
+    return any(b is not None and a is not None and a < b for b, a in pairs)
+
+
+def _ended(before: PodSample, after: PodSample) -> float | None:
+    """Requests that the HTTP layer saw end; None where it evidently does not see them all."""
+    if after.http_requests_ended is None or after.requests_finished is None:
+        return None
+    if after.http_requests_ended < 0.98 * after.requests_finished:
+        return None
+    return max(0.0, after.http_requests_ended - _number(before.http_requests_ended))
+
+
+def _kv_tokens_used(before: PodSample, after: PodSample) -> float | None:
+    if after.kv_cache_usage is None or after.kv_cache_tokens is None:
+        return None
+    usage_before = after.kv_cache_usage if before.kv_cache_usage is None else before.kv_cache_usage
+    return (after.kv_cache_usage + usage_before) / 2 * after.kv_cache_tokens
+
+
+def _latency(before: Distribution | None, after: Distribution | None) -> tuple[float, float]:
+    if after is None:
+        return 0.0, 0.0
+    if before is None:
+        return after.sum_seconds, after.count
+    return max(0.0, after.sum_seconds - before.sum_seconds), max(0.0, after.count - before.count)
+
+
+def _share(kept: Interval, count: float) -> Interval | None:
+    if count <= 0:
+        return None
+    return Interval(min(1.0, kept.low / count), min(1.0, kept.high / count))
+
+
+def _difference(before: float | None, after: float | None) -> float:
+    return max(0.0, _number(after) - _number(before))
+
+
+def _number(value: float | None) -> float:
+    return 0.0 if value is None else value

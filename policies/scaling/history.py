@@ -1,17 +1,29 @@
-"""All that is remembered of a target, folded and bounded."""
+"""All that is remembered of a target, folded and bounded: ticks for an hour, minutes for a day, five minutes for
+eight days, and the sums that capacity and lead time are learnt from. Nothing else keeps state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import floor
+from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.capacity import MixSums, StepTime, StepTimeFit
 from policies.scaling.decision import Decision
-from policies.scaling.demand import LoadBin
-from policies.scaling.observation import Observation
+from policies.scaling.demand import Activity, LoadBin, activity
+from policies.scaling.forecast import ForecastFit, fit
+from policies.scaling.forecasters.views import Past
+from policies.scaling.lead_time import LeadTime
+from policies.scaling.observation import Observation, PodStage
+from policies.scaling.series import Row, Series
+from policies.scaling.settings import ScalingPolicy
 
-if TYPE_CHECKING:
-    from policies.scaling.policy import ScalingPolicy
+TICK_COLUMNS: Final = ("time", "wanted", "seconds", "arrivals")
+TIME, WANTED, TICK_SECONDS, TICK_ARRIVALS = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +31,175 @@ class History:
     """Empty at first; `then` adds a turn, `refilled` a past read back from a metrics store."""
 
     last: Observation | None = None
+    ticks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, len(TICK_COLUMNS))))
+    """One row a turn, TICK_COLUMNS; seconds and arrivals are 0 where the stretch before it was not trusted."""
+    fine: Series | None = None
+    coarse: Series | None = None
+    aborted_totals: Mapping[str, float] = field(default_factory=dict)
+    lead_time: LeadTime = field(default_factory=LeadTime)
+    steps: StepTimeFit | None = None
+    mix: MixSums = field(default_factory=MixSums)
+    kv_cache_tokens: float | None = None
+    """Of one pod, the smallest seen in the newest observation."""
+    most_in_flight: float | None = None
+    """Most requests that a pod ran while others waited although its KV cache had room: `--max-num-seqs`."""
+    forecast: ForecastFit | None = None
+    fitted_at: float | None = None
+
+    def activity(self, now: Observation, policy: ScalingPolicy) -> Activity | None:
+        """What happened since the last turn."""
+        return activity(self.last, now, aborted_totals=self.aborted_totals, max_gap_seconds=policy.max_gap_seconds)
+
+    def past(self, policy: ScalingPolicy) -> Past:
+        return Past(self.fine or _fine(policy), self.coarse or _coarse(policy))
+
+    def greatest_wish(self, now: float, policy: ScalingPolicy) -> int | None:
+        """The greatest wish of the scale-down window; None where the window is not covered by turns."""
+        window = policy.scale_down_window_seconds
+        times = self.ticks[self.ticks[:, TIME] > now - window - policy.max_gap_seconds]
+        if len(times) == 0 or times[0, TIME] > now - window:
+            return None if window > 0 else 0
+        within = times[times[:, TIME] > now - window]
+        gaps = np.diff(np.concatenate((times[:, TIME], [now])))
+        if np.max(gaps) > policy.max_gap_seconds:
+            return None
+        return int(np.max(within[:, WANTED], initial=0.0))
+
+    def arrival_rate(self, now: float, seconds: float) -> float | None:
+        """Requests/s over the ticks of the last `seconds`; None with less than half of it seen."""
+        rows = self.ticks[self.ticks[:, TIME] > now - seconds]
+        seen = float(rows[:, TICK_SECONDS].sum())
+        return float(rows[:, TICK_ARRIVALS].sum()) / seen if seen >= seconds / 2 else None
 
     def then(self, observation: Observation, decision: Decision, policy: ScalingPolicy) -> History:
-        return replace(self, last=observation)
+        """With one turn more."""
+        done = self.activity(observation, policy)
+        history = replace(self, last=observation, lead_time=self.lead_time.then(observation.pods))
+        history = history._with_tick(observation, decision, done, policy)
+        if done is not None:
+            history = history._with_activity(observation, done, policy)
+        history = history._with_limits(observation)
+        return history._refitted(observation.time, decision.horizon_seconds, policy)
 
     def refilled(self, bins: Sequence[LoadBin], policy: ScalingPolicy) -> History:
-        return self
+        """With the load of a past that this history did not see; what it saw itself is kept."""
+        fine, coarse = self.fine or _fine(policy), self.coarse or _coarse(policy)
+        newest = max((bin.start + bin.seconds for bin in bins), default=0.0)
+        since_fine = newest - policy.fine_keep_seconds
+        for bin in sorted(bins, key=lambda bin: bin.start):
+            row = _row(
+                bin.seconds,
+                bin.arrivals_per_second * bin.seconds,
+                bin.prompt_tokens_per_second * bin.seconds,
+                bin.generation_tokens_per_second * bin.seconds,
+                (bin.in_flight or 0.0) * bin.seconds,
+            )
+            end = bin.start + bin.seconds
+            if bin.seconds >= policy.coarse_step_seconds or end <= since_fine:
+                coarse = coarse.add(bin.start, end, row)
+            else:
+                fine = fine.add(bin.start, end, row)
+        # What the fine bins know and the coarse ones do not is folded into those.
+        return replace(self, fine=fine, coarse=coarse)
+
+    def _with_tick(
+        self, observation: Observation, decision: Decision, done: Activity | None, policy: ScalingPolicy
+    ) -> History:
+        seen = done if done is not None and done.trusted else None
+        row = (
+            observation.time,
+            float(decision.wanted),
+            seen.seconds if seen else 0.0,
+            seen.arrivals if seen else 0.0,
+        )
+        kept = self.ticks[self.ticks[:, TIME] > observation.time - policy.ticks_keep_seconds]
+        return replace(self, ticks=np.vstack((kept, row)))
+
+    def _with_activity(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
+        fine, coarse = self.fine or _fine(policy), self.coarse or _coarse(policy)
+        mix = self.mix
+        if done.trusted and done.seconds > 0:
+            # The stretch between two turns holds what the scrapes within it covered.
+            end = observation.time
+            row = _row(
+                done.seconds,
+                done.arrivals,
+                done.prompt_tokens,
+                done.generation_tokens,
+                (done.running + done.waiting) * done.seconds,
+            )
+            fine, coarse = fine.add(done.start, end, row), coarse.add(done.start, end, row)
+            mix = mix.then(done, prompt_seconds=policy.mix_prompt_seconds, output_seconds=policy.mix_output_seconds)
+        aborted = {
+            pod.name: done.pods[pod.name].aborted_total if pod.name in done.pods else self.aborted_totals[pod.name]
+            for pod in observation.pods
+            if pod.name in done.pods or pod.name in self.aborted_totals
+        }
+        steps = self.steps or StepTimeFit.empty(observation.template, StepTime.prior(policy.tpot_objective_seconds))
+        if steps.template != observation.template:
+            # Another template is another engine: what the old one showed is only where to begin.
+            steps = StepTimeFit.empty(observation.template, steps.step_time)
+        warm = [
+            done.pods[pod.name]
+            for pod in observation.pods
+            if pod.name in done.pods
+            and pod.stage is PodStage.READY
+            and pod.ready_at is not None
+            and observation.time - pod.ready_at >= policy.warm_up_seconds
+            and (pod.template == observation.template or not pod.template)
+        ]
+        steps = steps.then(
+            warm,
+            seconds=observation.time - done.start,
+            half_life_seconds=policy.fit_half_life_seconds,
+            fewest_tokens=policy.fewest_tokens,
+        )
+        return replace(self, fine=fine, coarse=coarse, mix=mix, aborted_totals=aborted, steps=steps)
+
+    def _with_limits(self, observation: Observation) -> History:
+        samples = observation.ready_samples
+        tokens = [s.kv_cache_tokens for s in samples if s.kv_cache_tokens]
+        full = [
+            s.requests_running
+            for s in samples
+            if s.requests_running and (s.requests_waiting or 0.0) >= 1.0 and (s.kv_cache_usage or 0.0) < 0.8
+        ]
+        most = max([*full, self.most_in_flight or 0.0])
+        return replace(
+            self,
+            kv_cache_tokens=min(tokens) if tokens else self.kv_cache_tokens,
+            most_in_flight=most or None,
+        )
+
+    def _refitted(self, now: float, horizon_seconds: float, policy: ScalingPolicy) -> History:
+        """Capacity and forecast fitted anew when their time has come: once a period, at this target's own offset."""
+        if self.fitted_at is not None:
+            period = policy.refit_seconds
+            due = floor((self.fitted_at - policy.refit_offset_seconds) / period + 1) * period
+            if now < due + policy.refit_offset_seconds:
+                return self
+        elif self.steps is None or self.steps.weight < 1.0:
+            return self
+        steps = self.steps.fitted() if self.steps else None
+        horizon = horizon_seconds or policy.tick_seconds
+        forecast = fit(
+            self.past(policy),
+            policy.views,
+            now=now,
+            horizon_seconds=horizon,
+            quantile=policy.quantile,
+            smooth_seconds=policy.smooth_seconds,
+        )
+        return replace(self, steps=steps, forecast=forecast, fitted_at=now)
+
+
+def _row(seconds: float, arrivals: float, prompt_tokens: float, generation_tokens: float, in_flight: float) -> Row:
+    return (seconds, arrivals, prompt_tokens, generation_tokens, in_flight)
+
+
+def _fine(policy: ScalingPolicy) -> Series:
+    return Series(policy.fine_step_seconds, round(policy.fine_keep_seconds / policy.fine_step_seconds))
+
+
+def _coarse(policy: ScalingPolicy) -> Series:
+    return Series(policy.coarse_step_seconds, round(policy.coarse_keep_seconds / policy.coarse_step_seconds))

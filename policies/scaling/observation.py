@@ -125,6 +125,7 @@ class Observation:
     desired: int
     """`spec.replicas` of the scale that the decision will be made from."""
     pods: tuple[Pod, ...]
+    """Sorted by name on the way in: no judgement, and no sum of floats, depends on the order of an answer."""
     template: str = ""
     """Template of the newest revision; "" when unknown."""
     rolling: bool = False
@@ -135,12 +136,25 @@ class Observation:
     problems: tuple[str, ...] = ()
     """What could not be seen or only in part, one sentence each; with any, nothing shrinks."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pods", tuple(sorted(self.pods, key=lambda pod: pod.name)))
+
     def count(self, *stages: PodStage) -> int:
         return sum(pod.stage in stages for pod in self.pods)
 
     @property
     def ready_pods(self) -> tuple[Pod, ...]:
         return tuple(pod for pod in self.pods if pod.stage is PodStage.READY)
+
+    @property
+    def ready_samples(self) -> tuple[PodSample, ...]:
+        """What the ready pods show that can be believed."""
+        return tuple(p.sample for p in self.ready_pods if p.sample is not None and p.sample.state.is_whole)
+
+    @property
+    def requests_waiting(self) -> float:
+        """Over all pods that show it, terminating ones included: the work is there whoever does it."""
+        return sum(p.sample.requests_waiting or 0.0 for p in self.pods if p.sample)
 
     @property
     def unseen_ready_pods(self) -> tuple[str, ...]:

@@ -333,9 +333,7 @@ def _wrong_metadata(document: Mapping[str, Any]) -> Iterator[str]:
     for name in metadata if isinstance(metadata, Mapping) else ():
         if name not in _OBJECT_METADATA:
             nearest = difflib.get_close_matches(name, _OBJECT_METADATA, n=1, cutoff=0.6)
-            hint = (
-                f"did you mean {nearest[0]}?" if nearest else "it takes name, namespace, labels, annotations"
-            )
+            hint = f"did you mean {nearest[0]}?" if nearest else "it takes name, namespace, labels, annotations"
             yield f"metadata.{name} is not a field of Kubernetes metadata: {hint}"
 
 

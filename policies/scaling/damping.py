@@ -1,0 +1,101 @@
+"""From a wish to a number: a fleet shrinks only on complete sight, after a whole window of small wishes, and never
+below what the remaining replicas can carry; bounds and step limits come last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policies.scaling.decision import Binding
+from policies.scaling.demand import Activity
+from policies.scaling.history import History
+from policies.scaling.observation import Observation, PodStage
+from policies.scaling.settings import ScalingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The number, what set it, and what changed the wish on its way."""
+
+    replicas: int
+    binding: Binding
+    clips: tuple[str, ...]
+
+
+def damp(
+    wanted: int,
+    binding: Binding,
+    now: Observation,
+    history: History,
+    done: Activity | None,
+    policy: ScalingPolicy,
+    fewest: int,
+) -> Outcome:
+    """`fewest` is what the present signals need after a shrink."""
+    clips: list[str] = []
+    replicas = wanted
+    if replicas < now.desired:
+        replicas, binding = _held(replicas, binding, now, history, done, policy, fewest, clips)
+    replicas, binding = _stepped(replicas, binding, now, policy, clips)
+    if replicas > policy.max_replicas:
+        clips.append(f"cut from {replicas} to the ceiling {policy.max_replicas}")
+        replicas, binding = policy.max_replicas, Binding.CEILING
+    elif replicas < policy.min_replicas:
+        clips.append(f"raised from {replicas} to the floor {policy.min_replicas}")
+        replicas, binding = policy.min_replicas, Binding.FLOOR
+    return Outcome(replicas, binding, tuple(clips))
+
+
+def _held(
+    replicas: int,
+    binding: Binding,
+    now: Observation,
+    history: History,
+    done: Activity | None,
+    policy: ScalingPolicy,
+    fewest: int,
+    clips: list[str],
+) -> tuple[int, Binding]:
+    """The number that a wish to shrink may become now."""
+    reason = blind(now, done)
+    if reason:
+        clips.append(f"no shrink: {reason}")
+        return now.desired, Binding.HOLD
+    greatest = history.greatest_wish(now.time, policy)
+    if greatest is None:
+        clips.append(f"no shrink: the last {policy.scale_down_window_seconds:.0f} s are not wholly seen")
+        return now.desired, Binding.HOLD
+    held = min(now.desired, max(replicas, greatest, fewest))
+    if held > replicas:
+        why = "wished within the window" if greatest >= fewest else "needed for what runs now"
+        clips.append(f"held at {held}: {max(greatest, fewest)} {why}")
+        binding = Binding.HOLD
+    return held, binding
+
+
+def blind(now: Observation, done: Activity | None) -> str:
+    """Why nothing may shrink now, "" if all is seen."""
+    if now.problems:
+        return now.problems[0]
+    unseen = now.unseen_ready_pods
+    if unseen:
+        return f"{len(unseen)} of {now.count(PodStage.READY)} ready pods have no whole sample ({unseen[0]})"
+    if now.rolling:
+        return "a rollout is in progress"
+    if done is None or not done.trusted:
+        return "the stretch since the last look is not wholly seen"
+    return ""
+
+
+def _stepped(
+    replicas: int, binding: Binding, now: Observation, policy: ScalingPolicy, clips: list[str]
+) -> tuple[int, Binding]:
+    """The number within the limits of one step."""
+    up, down = policy.scale_up_step, policy.scale_down_step
+    if up is not None and replicas > now.desired + up:
+        clips.append(f"one step up is {up}")
+        return now.desired + up, binding
+    if down is not None and replicas < now.desired - down:
+        clips.append(f"one step down is {down}")
+        return now.desired - down, binding
+    return replicas, binding

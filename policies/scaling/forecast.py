@@ -1,0 +1,134 @@
+"""Demand at the horizon as a quantile: each view back-tested at this horizon, the one with skill believed.
+
+The error of a view is measured where it will be used: its forecasts of the last day for `horizon` ahead against
+what came. Errors are taken in units of √(forecast·mean): between those of a count (∝ √load) and those of a level
+that moves (∝ load). A view is believed when planning by its quantile would have asked for less, at the same
+coverage, than planning by the present level; otherwise it is muted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.decision import Forecast
+from policies.scaling.forecasters.views import LastValue, Past, View, centred_mean
+
+PRIOR_ERROR = 0.35
+"""Quantile of the error before there is a past to measure it on."""
+FEWEST_ERRORS = 30
+"""Forecasts to have compared with what came before a quantile is taken from them."""
+SKILL = 0.02
+"""How much less a view must ask for to be believed over the present level."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastFit:
+    """What the last back-test found, kept until the next one."""
+
+    fitted_at: float
+    horizon_seconds: float
+    view: int
+    """Index of the believed view."""
+    error: float
+    """Quantile of its error, in units of √(forecast·mean)."""
+    mean: float
+    """Mean demand over the back-test."""
+    compared: int
+    coverage: float
+    """Share of what came that lay at or below the quantile, of the last quarter by the first three's quantile."""
+    asked: tuple[float, ...]
+    """Of each view: mean planned demand ÷ mean demand; NaN where it had no opinion."""
+
+
+def fit(
+    past: Past,
+    views: Sequence[View],
+    *,
+    now: float,
+    horizon_seconds: float,
+    quantile: float,
+    smooth_seconds: float,
+) -> ForecastFit | None:
+    """Back-test every view over the fine bins; None while there is too little past. The first view is the fallback."""
+    rates = past.fine.rates()
+    step = past.fine.step_seconds
+    came = _ahead(centred_mean(rates, max(1, round(smooth_seconds / step))), max(1, round(horizon_seconds / step)))
+    mean = float(np.nanmean(came)) if np.any(~np.isnan(came)) else 0.0
+    if mean <= 0:
+        return None
+    results = [_backtest(view.ahead(past, horizon_seconds), came, mean, quantile) for view in views]
+    if results[0] is None:
+        return None
+    asked = tuple(float("nan") if result is None else result[1] for result in results)
+    best = 0
+    for index, result in enumerate(results):
+        if result is not None and asked[index] < asked[best] - (SKILL if best == 0 else 0.0):
+            best = index
+    chosen = results[best]
+    assert chosen is not None
+    return ForecastFit(now, horizon_seconds, best, chosen[0], mean, chosen[2], chosen[3], asked)
+
+
+def foresee(
+    past: Past,
+    views: Sequence[View],
+    fitted: ForecastFit | None,
+    *,
+    now: float,
+    horizon_seconds: float,
+    quantile: float,
+) -> Forecast | None:
+    """The forecast for `now + horizon_seconds`, None while nothing at all is known of the demand."""
+    view: View = views[fitted.view] if fitted else views[0]
+    expected = _newest(view.ahead(past, horizon_seconds))
+    if expected is None and view is not views[0]:
+        view, expected = views[0], _newest(views[0].ahead(past, horizon_seconds))
+    if expected is None:
+        return None
+    if fitted is None:
+        upper = expected * (1.0 + PRIOR_ERROR)
+    else:
+        upper = expected + max(0.0, fitted.error) * float(np.sqrt(expected * fitted.mean))
+    return Forecast(now + horizon_seconds, view.name, expected, max(expected, upper), quantile)
+
+
+def level(past: Past, seconds: float) -> float | None:
+    """Mean demand over the last `seconds`."""
+    return _newest(LastValue(seconds).ahead(past, 0.0))
+
+
+def _backtest(
+    foreseen: NDArray[np.float64], came: NDArray[np.float64], mean: float, quantile: float
+) -> tuple[float, float, int, float] | None:
+    """(error quantile, asked, compared, coverage) of one view, None with too few comparisons."""
+    both = ~np.isnan(foreseen) & ~np.isnan(came)
+    if int(both.sum()) < FEWEST_ERRORS:
+        return None
+    f, c = foreseen[both], came[both]
+    scale = np.sqrt(np.maximum(f, 1e-3 * mean) * mean)
+    errors = (c - f) / scale
+    error = float(np.quantile(errors, quantile, method="higher"))
+    asked = float(np.mean(f + np.maximum(0.0, error) * scale)) / mean
+    split = 3 * len(errors) // 4
+    earlier = float(np.quantile(errors[:split], quantile, method="higher"))
+    coverage = float(np.mean(errors[split:] <= max(0.0, earlier)))
+    return error, asked, len(errors), coverage
+
+
+def _ahead(rates: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """What came `bins` later; NaN where that is still to come."""
+    came = np.full(len(rates), np.nan)
+    came[:-bins] = rates[bins:]
+    return came
+
+
+def _newest(values: NDArray[np.float64]) -> float | None:
+    """The newest opinion; the bin in progress may be too short to have one, the one before then speaks."""
+    for value in values[:-3:-1]:
+        if not np.isnan(value):
+            return float(value)
+    return None

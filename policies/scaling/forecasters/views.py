@@ -1,0 +1,130 @@
+"""The views of the demand to come: the present level, its trend, and the same hour of other days.
+
+Each view answers for many instants at once, so that the very function which forecasts is the one that is
+back-tested. A view that lacks the past it needs answers NaN, which is "no opinion", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.series import Series
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What views look at: fine bins of the recent past, coarse ones of the days before (both rates, NaN unseen)."""
+
+    fine: Series
+    coarse: Series
+
+    def level(self, seconds: float) -> Array:
+        """Mean rate over the last `seconds`, at the end of each fine bin; NaN with less than half of them seen."""
+        return trailing_mean(self.fine.rates(), max(1, round(seconds / self.fine.step_seconds)))
+
+    def fine_times(self) -> Array:
+        """The end of each fine bin: the instant at which it was known."""
+        return np.asarray((self.fine.first + 1.0 + np.arange(len(self.fine.sums))) * self.fine.step_seconds, np.float64)
+
+
+class View(Protocol):
+    """One way to see ahead."""
+
+    @property
+    def name(self) -> str: ...
+
+    def ahead(self, past: Past, horizon_seconds: float) -> Array:
+        """Rates foreseen `horizon_seconds` after each fine time, from nothing later than that time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LastValue:
+    """Tomorrow is like today: the mean of the last `window_seconds`."""
+
+    window_seconds: float
+    name: str = "last-value"
+
+    def ahead(self, past: Past, horizon_seconds: float) -> Array:
+        return past.level(self.window_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The level and its slope: two windows side by side, drawn on to the horizon and damped by half."""
+
+    window_seconds: float
+    damping: float = 0.5
+    name: str = "trend"
+
+    def ahead(self, past: Past, horizon_seconds: float) -> Array:
+        width = max(1, round(self.window_seconds / past.fine.step_seconds))
+        level = past.level(self.window_seconds)
+        before = np.full_like(level, np.nan)
+        before[width:] = level[:-width]
+        slope = (level - before) / self.window_seconds
+        # The level stands in the middle of its window.
+        foreseen = level + self.damping * slope * (horizon_seconds + self.window_seconds / 2)
+        return np.asarray(np.maximum(foreseen, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Seasonal:
+    """The present level, moved as the same hours of earlier periods moved."""
+
+    period_seconds: float
+    name: str
+    level_seconds: float
+    smooth_seconds: float
+    greatest_change: float = 4.0
+    """A profile of a quiet night says little of how a rise multiplies; beyond this it is not believed."""
+
+    def ahead(self, past: Past, horizon_seconds: float) -> Array:
+        times = past.fine_times()
+        level = past.level(self.level_seconds)
+        then = self._profile(past, times + horizon_seconds)
+        now = self._profile(past, times - self.level_seconds / 2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = np.where(now > 0, then / now, np.nan)
+        return np.asarray(level * np.clip(change, 1.0 / self.greatest_change, self.greatest_change))
+
+    def _profile(self, past: Past, times: Array) -> Array:
+        """Smoothed rate one period before each time; NaN where the past does not reach or was not seen."""
+        step = past.coarse.step_seconds
+        rates = centred_mean(past.coarse.rates(), max(1, round(self.smooth_seconds / step)))
+        if len(rates) == 0:
+            return np.full(len(times), np.nan)
+        # Bin i stands for its middle; between two middles the profile is a line.
+        place = (times - self.period_seconds) / step - past.coarse.first - 0.5
+        low = np.floor(place).astype(np.int64)
+        share = place - low
+        inside = (low >= 0) & (low + 1 < len(rates))
+        low = np.where(inside, low, 0)
+        high = np.minimum(low + 1, len(rates) - 1)
+        return np.where(inside, rates[low] * (1 - share) + rates[high] * share, np.nan)
+
+
+def trailing_mean(rates: Array, width: int) -> Array:
+    """Mean of the last `width` values at each place; NaN where fewer than half of them are known."""
+    return _window_mean(rates, width - 1, 0)
+
+
+def centred_mean(rates: Array, width: int) -> Array:
+    return _window_mean(rates, width // 2, width // 2)
+
+
+def _window_mean(rates: Array, back: int, ahead: int) -> Array:
+    known = ~np.isnan(rates)
+    total = np.concatenate(([0.0], np.cumsum(np.where(known, rates, 0.0))))
+    count = np.concatenate(([0], np.cumsum(known)))
+    index = np.arange(len(rates))
+    low, high = np.maximum(index - back, 0), np.minimum(index + ahead + 1, len(rates))
+    seen = count[high] - count[low]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(2 * seen >= back + ahead + 1, (total[high] - total[low]) / seen, np.nan)

@@ -1,0 +1,118 @@
+"""Every number that judgement uses, with its reason; all times are here, so a story told slower is judged the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from policies.scaling.forecasters.views import LastValue, Seasonal, Trend, View
+from policies.scaling.resource import Spec
+
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """What the user stated, and what the user need not know. Durations are in seconds and end in `_seconds`."""
+
+    min_replicas: int
+    max_replicas: int
+    ttft_objective_seconds: float
+    tpot_objective_seconds: float
+    attainment: float
+    tick_seconds: float = 15.0
+    cold_start_seconds: float | None = None
+    """As configured; believed until three starts were measured."""
+    scale_up_step: int | None = None
+    scale_down_step: int | None = None
+    scale_down_window_seconds: float = 300.0
+
+    # Lead time
+    prior_lead_base_seconds: float = 60.0
+    """Python, CUDA, graph capture and compilation, whatever the model's size."""
+    prior_lead_per_billion_seconds: float = 2.0
+    """Weights at 1 GB/s in 16 bits: 8B is ready after 76 s, 70B after 200 s."""
+    cold_pull_seconds: float = 15.0
+    """A start that took longer from scheduled to started pulled its image (9 GB at 5 Gbit/s takes 15 s)."""
+    actuation_seconds: float = 2.0
+    """From the write to the new pod's creation."""
+
+    # What is seen
+    max_gap_seconds: float = 90.0
+    """Between two samples; a longer one is a gap, over which rates mean little."""
+    warm_up_seconds: float = 60.0
+    """A pod's first minute compiles and fills caches: it teaches nothing of capacity."""
+
+    # Demand
+    level_seconds: float = 120.0
+    """The present level: two minutes of a request a second are known to ±9 %."""
+    burst_seconds: float = 60.0
+    """A shorter look, for what has just begun."""
+    mix_prompt_seconds: float = 600.0
+    mix_output_seconds: float = 1_800.0
+    """Outputs are counted as they are generated, so they lag arrivals: a longer mean is a truer one."""
+
+    # Capacity
+    tpot_margin: float = 0.7
+    """κ: mean step time to plan for, as a share of the objective that 99 % keep."""
+    kv_cache_margin: float = 0.85
+    """Above this vLLM preempts, and recomputes what it had."""
+    greatest_utilisation: float = 0.85
+    """However lax the objectives: beyond this a queue grows faster than a replica comes."""
+    fit_half_life_seconds: float = 21_600.0
+    fewest_tokens: float = 50.0
+    """Tokens a pod must have generated between two scrapes to say anything of its step time."""
+
+    # Forecast
+    quantile: float = 0.95
+    smooth_seconds: float = 180.0
+    """What came is compared as a mean over this: a shorter excess ends before its requests are late."""
+    refit_seconds: float = 300.0
+    refit_offset_seconds: float = 0.0
+    """Spreads the refits of many targets over the period."""
+    drain_seconds: float = 300.0
+    """A backlog is to be worked off within this, once the replicas for it are there."""
+
+    # Memory
+    ticks_keep_seconds: float = 3_600.0
+    fine_step_seconds: float = 60.0
+    fine_keep_seconds: float = DAY_SECONDS
+    coarse_step_seconds: float = 300.0
+    coarse_keep_seconds: float = 8 * DAY_SECONDS
+    day_seconds: float = DAY_SECONDS
+
+    @classmethod
+    def of(cls, spec: Spec, *, tick_seconds: float = 15.0, refit_offset_seconds: float = 0.0) -> ScalingPolicy:
+        """The policy that a resource states."""
+        return cls(
+            min_replicas=spec.min_replicas,
+            max_replicas=spec.max_replicas,
+            ttft_objective_seconds=spec.objectives.ttft_seconds,
+            tpot_objective_seconds=spec.objectives.tpot_seconds,
+            attainment=spec.objectives.attainment,
+            tick_seconds=tick_seconds,
+            cold_start_seconds=spec.cold_start_seconds,
+            scale_up_step=spec.behavior.scale_up.max_step,
+            scale_down_step=spec.behavior.scale_down.max_step,
+            scale_down_window_seconds=spec.behavior.scale_down.window_seconds,
+            refit_offset_seconds=refit_offset_seconds,
+        )
+
+    def slowed(self, factor: float) -> ScalingPolicy:
+        """The same judgement of a world in which everything takes `factor` times as long."""
+        changed = {
+            field.name: getattr(self, field.name) * factor
+            for field in fields(self)
+            if field.name.endswith("_seconds") and getattr(self, field.name) is not None
+        }
+        return replace(self, **changed)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The ways of seeing ahead; the first is the fallback that the others must beat."""
+        return (
+            LastValue(self.level_seconds),
+            LastValue(5 * self.level_seconds, "last-ten-minutes"),
+            Trend(5 * self.level_seconds),
+            Seasonal(self.day_seconds, "seasonal-day", 5 * self.level_seconds, 6 * self.coarse_step_seconds),
+            Seasonal(7 * self.day_seconds, "seasonal-week", 5 * self.level_seconds, 6 * self.coarse_step_seconds),
+        )
