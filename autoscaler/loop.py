@@ -1,0 +1,91 @@
+"""One turn of the loop: observe, decide, scale, remember. Live, in a demo, in a replay: this very code.
+
+Whatever goes wrong, the turn ends in a hold that says why: nothing is asked of a fleet that cannot be seen,
+and a write that was not accepted is remembered as not made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from autoscaler.fleet import Fleet, MetricsNotObservedError
+from cluster.errors import NotObservedError, OvertakenError, RefusedError
+from policies.scaling.decision import Decision
+from policies.scaling.history import History
+from policies.scaling.observation import Observation
+from policies.scaling.policy import decide
+from policies.scaling.settings import ScalingPolicy
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    UNCHANGED = "unchanged"
+    """The decision is the number in force."""
+    RESCALED = "rescaled"
+    SHADOWED = "shadowed"
+    """A change was decided, and in shadow mode not written."""
+    BLIND = "blind"
+    """The fleet could not be seen: nothing was decided."""
+    OVERTAKEN = "overtaken"
+    """Somebody changed the number after it was read; theirs stands for this tick."""
+    REFUSED = "refused"
+    """The API server said no, to the look or to the write."""
+    UNANSWERED = "unanswered"
+    """The write got no answer; the next look tells whether it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was seen, what was decided from it, and what came of it."""
+
+    history: History
+    outcome: Outcome
+    observation: Observation | None = None
+    decision: Decision | None = None
+    problem: str = ""
+    """The sentence of whatever went wrong; "" when nothing did."""
+    kind: str = ""
+    """Who is to blame for it: "prometheus", "kubernetes", "refused", "overtaken"; "" when nobody is."""
+    right: str = ""
+    """The permission that was missing, as a Role would state it."""
+
+    @property
+    def replicas_in_force(self) -> int | None:
+        """What the fleet is asked for after this turn, as far as it is known."""
+        if self.decision is None or self.outcome in (Outcome.OVERTAKEN, Outcome.UNANSWERED):
+            return None
+        return self.decision.replicas if self.outcome is Outcome.RESCALED else self.decision.desired
+
+
+async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow: bool = False) -> Turn:
+    """Look at the fleet once and do what the policy judges, unless shadowed."""
+    try:
+        seen = await fleet.observe(history.last)
+    except RefusedError as error:
+        return Turn(history, Outcome.REFUSED, problem=str(error), kind="refused", right=error.right)
+    except NotObservedError as error:
+        return Turn(history, Outcome.BLIND, problem=str(error), kind=_kind(error))
+    decision = decide(seen, history, policy)
+    if shadow or not decision.changes:
+        outcome = Outcome.SHADOWED if decision.changes else Outcome.UNCHANGED
+        return Turn(history.then(seen, decision, policy), outcome, seen, decision)
+    problem = kind = right = ""
+    try:
+        await fleet.scale(decision.desired, decision.replicas)
+        outcome = Outcome.RESCALED
+    except OvertakenError as error:
+        outcome, problem, kind = Outcome.OVERTAKEN, str(error), "overtaken"
+    except RefusedError as error:
+        outcome, problem, kind, right = Outcome.REFUSED, str(error), "refused", error.right
+    except NotObservedError as error:
+        outcome, problem, kind = Outcome.UNANSWERED, str(error), _kind(error)
+    made = decision
+    if outcome is not Outcome.RESCALED:
+        made = replace(decision, replicas=decision.desired, clips=(*decision.clips, outcome.value))
+    return Turn(history.then(seen, made, policy), outcome, seen, decision, problem, kind, right)
+
+
+def _kind(error: NotObservedError) -> str:
+    return "prometheus" if isinstance(error, MetricsNotObservedError) else "kubernetes"
