@@ -24,9 +24,7 @@ def files(*suffixes: str) -> Iterator[Path]:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _HIDDEN_BUT_OURS or not (
-        name.startswith(".") or name in _NOT_OURS or name.endswith(".pyc")
-    )
+    return name in _HIDDEN_BUT_OURS or not (name.startswith(".") or name in _NOT_OURS or name.endswith(".pyc"))
 
 
 def make_targets() -> dict[str, str]:

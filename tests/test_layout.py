@@ -90,9 +90,7 @@ def test_each_contract_has_an_offence_below() -> None:
 )
 def test_an_offence_breaks_exactly_its_contract(tmp_path: Path, contract: str, file: str, line: str) -> None:
     for package in PACKAGES:
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.gz")
-        )
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.gz"))
     for name in ("preheat.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     offender = tmp_path / file

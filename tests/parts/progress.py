@@ -19,9 +19,7 @@ class ProgressError(Exception):
     """A step failed; the message is for the person who waits for it."""
 
 
-def run_with_progress(
-    what: str, command: Sequence[str], *, where: Path, env: Mapping[str, str] | None = None
-) -> None:
+def run_with_progress(what: str, command: Sequence[str], *, where: Path, env: Mapping[str, str] | None = None) -> None:
     """Run it; say every so often how long it has run and what it does; on failure show how it ended."""
     last: deque[str] = deque(maxlen=25)
 
