@@ -156,8 +156,9 @@ def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | 
         return None
     if after.requests_running is None or after.requests_waiting is None or after.ttft is None:
         return None
+    seconds = after.time - before.time
     if _restarted(before, after):
-        before, aborted_total = _zero(before.time), None
+        before, aborted_total = _zero(after.time - seconds), None
     aborted_before = max(0.0, -_prefilling_less_aborted(before)) if aborted_total is None else aborted_total
     first_tokens = _latency(before.ttft, after.ttft)[1]
     finished = _difference(before.requests_finished, after.requests_finished)
@@ -174,7 +175,7 @@ def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | 
     arrivals = by_engine if ended is None else ended + change
     hung_up = max(0.0, arrivals - finished - change) + max(0.0, -arrivals)
     return PodActivity(
-        seconds=after.time - before.time,
+        seconds=seconds,
         arrivals=max(0.0, arrivals),
         hung_up=hung_up,
         first_tokens=first_tokens,
@@ -221,7 +222,7 @@ def _prefilling_less_aborted(sample: PodSample) -> float:
     return _number(sample.requests_running) + _number(sample.requests_finished) - first_tokens
 
 
-def _zero(time: float | None) -> PodSample:
+def _zero(time: float) -> PodSample:
     return PodSample(time=time, state=SampleState.FRESH, requests_running=0.0, requests_waiting=0.0)
 
 
