@@ -27,15 +27,15 @@ def wait_until(condition: Callable[[], T | None], *, within: float, what: str, e
     """
     ends = time.monotonic() + within
     while True:
-        reason: object
         try:
-            reason = answer = condition()
+            answer = condition()
             if answer:
                 return answer
+            last = repr(answer)
         except AssertionError as error:
-            reason = error
+            last = str(error)
         if time.monotonic() > ends:
-            raise AssertionError(f"not within {within:g} s: {what} (last: {reason!r})")
+            raise AssertionError(f"not within {within:g} s: {what} (last: {last})")
         time.sleep(every)
 
 
