@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.scaling.decision import Forecast
-from policies.scaling.forecasters.views import LastValue, Past, View, centred_mean
+from policies.scaling.forecasters.views import Past, View, centred_mean
 
 PRIOR_ERROR = 0.35
 """Quantile of the error before there is a past to measure it on."""
@@ -94,11 +94,6 @@ def foresee(
     else:
         upper = expected + max(0.0, fitted.error) * float(np.sqrt(expected * fitted.mean))
     return Forecast(now + horizon_seconds, view.name, expected, max(expected, upper), quantile)
-
-
-def level(past: Past, seconds: float) -> float | None:
-    """Mean demand over the last `seconds`."""
-    return _newest(LastValue(seconds).ahead(past, 0.0))
 
 
 def _backtest(

@@ -65,11 +65,13 @@ class History:
             return None
         return int(np.max(within[:, WANTED], initial=0.0))
 
-    def arrival_rate(self, now: float, seconds: float) -> float | None:
-        """Requests/s over the ticks of the last `seconds`; None with less than half of it seen."""
+    def arrivals(self, now: float, seconds: float, newest: Activity | None) -> tuple[float, float] | None:
+        """(requests, seconds seen) over the last `seconds` up to and with the newest stretch; None if seen by half."""
         rows = self.ticks[self.ticks[:, TIME] > now - seconds]
-        seen = float(rows[:, TICK_SECONDS].sum())
-        return float(rows[:, TICK_ARRIVALS].sum()) / seen if seen >= seconds / 2 else None
+        count, seen = float(rows[:, TICK_ARRIVALS].sum()), float(rows[:, TICK_SECONDS].sum())
+        if newest is not None and newest.trusted:
+            count, seen = count + newest.arrivals, seen + newest.seconds
+        return (count, seen) if seen >= seconds / 2 else None
 
     def then(self, observation: Observation, decision: Decision, policy: ScalingPolicy) -> History:
         """With one turn more."""

@@ -8,13 +8,13 @@ raise. Then the wish is damped on its way down and bounded.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, sqrt
 
-from policies.scaling import damping
+from policies.scaling import damping, sentences
 from policies.scaling.capacity import Mix, ReplicaCapacity, StepTime, replica_capacity
 from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
-from policies.scaling.forecast import foresee, level
+from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
 from policies.scaling.history import History
 from policies.scaling.lead_time import prior_seconds
@@ -31,10 +31,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A number of replicas and what asks for it."""
+    """A number of replicas, what asks for it, and the values that say so."""
 
     replicas: float
     binding: Binding
+    evidence: str
 
     @property
     def whole(self) -> int:
@@ -54,24 +55,24 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
     )
     mix = history.mix.mix
     capacity = _capacity(history, mix, policy)
-    past = _with_newest(history, now, done, policy)
-    present, forecast = _demand(past, history, now, done, horizon, policy)
-    needs = [Need(0.0, Binding.FLOOR)]
+    present = _present(history, now, done, policy)
+    forecast = _forecast(history, now, done, horizon, policy)
+    need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet")
     if capacity is not None:
         if history.fitted_at is None:
             capacity = _no_worse_than_shown(capacity, now, done, present, policy)
-        needs += _needs(now, done, capacity, present, forecast, coming, horizon, policy)
-    need = max(needs, key=lambda each: each.whole)
-    wanted = need.whole if need.whole > 0 or present is not None else now.desired
-    binding = need.binding if need.whole > 0 else Binding.FLOOR
-    outcome = damping.damp(wanted, binding, now, history, done, policy, _bearable(now, capacity, policy))
+        needs = _needs(now, done, capacity, present, forecast, coming, horizon, policy)
+        need = max([need, *needs], key=lambda each: each.whole)
+    # Nothing known is no reason to change anything.
+    wanted = now.desired if capacity is None and present != 0 else need.whole
+    outcome = damping.damp(wanted, need.binding, now, history, done, policy, _bearable(now, capacity, policy))
     return Decision(
         time=now.time,
         replicas=outcome.replicas,
         wanted=wanted,
         desired=now.desired,
         binding=outcome.binding,
-        sentence=told(now, outcome, wanted, need.binding, present, forecast, capacity, coming, horizon, policy),
+        sentence=told(now, wanted, need.evidence, capacity, coming, outcome, policy),
         horizon_seconds=horizon,
         forecast=forecast,
         demand=present,
@@ -118,36 +119,40 @@ def _capacity(history: History, mix: Mix | None, policy: ScalingPolicy) -> Repli
     )
 
 
-def _with_newest(history: History, now: Observation, done: Activity | None, policy: ScalingPolicy) -> Past:
-    """The past with the stretch that ends now, of which only the recent part is needed to look ahead."""
+def _present(history: History, now: Observation, done: Activity | None, policy: ScalingPolicy) -> float | None:
+    """Requests/s arriving now; None when unseen.
+
+    The mean of the last two minutes, or of the last one less its counting error where that is more: what has
+    just begun is believed as far as its number of requests allows.
+    """
+    with_newest = history.arrivals(now.time, policy.level_seconds, done)
+    if with_newest is None:
+        return done.arrivals / done.seconds if done is not None and done.trusted and done.seconds > 0 else None
+    count, seconds = with_newest
+    rate = count / seconds
+    burst = history.arrivals(now.time, policy.burst_seconds, done)
+    if burst is not None:
+        count, seconds = burst
+        rate = max(rate, (count - sqrt(count)) / seconds)
+    return rate
+
+
+def _forecast(
+    history: History, now: Observation, done: Activity | None, horizon: float, policy: ScalingPolicy
+) -> Forecast | None:
+    """The demand at the horizon, from a past that ends now; only its recent part is needed to look ahead."""
     past = history.past(policy)
     fine = past.fine.tail(round(30 * policy.level_seconds / policy.fine_step_seconds))
     if done is not None and done.trusted and done.seconds > 0:
         fine = fine.add(done.start, now.time, (done.seconds, done.arrivals, 0.0, 0.0, 0.0))
-    return Past(fine, past.coarse)
-
-
-def _demand(
-    past: Past,
-    history: History,
-    now: Observation,
-    done: Activity | None,
-    horizon: float,
-    policy: ScalingPolicy,
-) -> tuple[float | None, Forecast | None]:
-    """(requests/s now, forecast at the horizon)."""
-    present = level(past, policy.level_seconds)
-    if present is None and done is not None and done.trusted and done.seconds > 0:
-        present = done.arrivals / done.seconds
-    forecast = foresee(
-        past,
+    return foresee(
+        Past(fine, past.coarse),
         policy.views,
         history.forecast,
         now=now.time,
         horizon_seconds=horizon,
         quantile=policy.quantile,
     )
-    return present, forecast
 
 
 def _needs(
@@ -163,21 +168,26 @@ def _needs(
     """Every consideration's number of replicas."""
     bears = capacity.requests_per_second
     flow = 0.0 if present is None else present
-    needs = [Need(flow / bears, capacity.binding)]
+    arriving = f"{sentences.rate(present)} requests/s arrive"
+    needs = [Need(flow / bears, capacity.binding, arriving)]
     if forecast is not None:
-        needs.append(Need(forecast.upper / bears, Binding.FORECAST))
+        needs.append(Need(forecast.upper / bears, Binding.FORECAST, sentences.foreseen(forecast, horizon)))
     waiting = now.requests_waiting
     if waiting > 0:
         # The queue as it will be when a replica ordered now is there, after what boots has helped.
         backlog = waiting + flow * horizon - bears * coming.replica_seconds(now.time, now.time + horizon)
         if backlog > 0:
-            needs.append(Need((flow + backlog / policy.drain_seconds) / bears, Binding.QUEUE))
-    samples = now.ready_samples
-    if done is not None and _too_slow(done, policy):
-        needs.append(Need(_running(now) / capacity.in_flight, Binding.TPOT))
-    usage = [sample.kv_cache_usage or 0.0 for sample in samples]
+            drain = sentences.duration(policy.drain_seconds)
+            evidence = f"{waiting:.0f} requests wait and {arriving}, the backlog to be worked off in {drain}"
+            needs.append(Need((flow + backlog / policy.drain_seconds) / bears, Binding.QUEUE, evidence))
+    step_seconds = _step_seconds(done, policy)
+    if step_seconds is not None and step_seconds > policy.tpot_objective_seconds:
+        evidence = f"{_running(now):.0f} requests run at {step_seconds * 1000:.0f} ms a token and {arriving}"
+        needs.append(Need(_running(now) / capacity.in_flight, Binding.TPOT, evidence))
+    usage = [sample.kv_cache_usage or 0.0 for sample in now.ready_samples]
     if usage and max(usage) > policy.kv_cache_margin:
-        needs.append(Need(sum(usage) / policy.kv_cache_margin, Binding.KV_CACHE))
+        evidence = f"the fullest KV cache is {max(usage):.0%} full and {arriving}"
+        needs.append(Need(sum(usage) / policy.kv_cache_margin, Binding.KV_CACHE, evidence))
     return needs
 
 
@@ -185,11 +195,14 @@ def _running(now: Observation) -> float:
     return sum(sample.requests_running or 0.0 for sample in now.ready_samples)
 
 
-def _too_slow(done: Activity, policy: ScalingPolicy) -> bool:
-    """Whether the mean time between tokens breaks the objective now."""
-    seconds = sum(pod.inter_token_seconds for pod in done.pods.values())
+def _step_seconds(done: Activity | None, policy: ScalingPolicy) -> float | None:
+    """Mean time between tokens since the last look, None with too few of them."""
+    if done is None:
+        return None
     tokens = sum(pod.inter_tokens for pod in done.pods.values())
-    return tokens >= policy.fewest_tokens and seconds / tokens > policy.tpot_objective_seconds
+    if tokens < policy.fewest_tokens:
+        return None
+    return sum(pod.inter_token_seconds for pod in done.pods.values()) / tokens
 
 
 def _no_worse_than_shown(
@@ -197,7 +210,9 @@ def _no_worse_than_shown(
 ) -> ReplicaCapacity:
     """A prior does not speak against what is seen: a fleet that keeps its objectives bears what it bears."""
     ready = now.count(PodStage.READY)
-    if ready == 0 or present is None or done is None or now.requests_waiting > 0 or _too_slow(done, policy):
+    step_seconds = _step_seconds(done, policy)
+    slow = step_seconds is not None and step_seconds > policy.tpot_objective_seconds
+    if ready == 0 or present is None or now.requests_waiting > 0 or slow:
         return capacity
     return replace(
         capacity,

@@ -41,6 +41,7 @@ class Server:
     finished: float = 0.0
     steps_seconds: float = 0.0
     generated: float = 0.0
+    steps: float = 0.0
 
     def serve(self, rate: float, seconds: float, pace: float) -> None:
         """Take `rate` for `seconds`: who has a place runs, each running request makes a token a step."""
@@ -54,6 +55,7 @@ class Server:
         self.finished += done
         self.generated += tokens
         self.steps_seconds += tokens * step
+        self.steps += seconds / step if self.running else 0.0
 
     def sample(self, time: float, objectives: tuple[float, float]) -> PodSample:
         begun = self.arrived - self.waiting
@@ -67,6 +69,7 @@ class Server:
             prompt_tokens=begun * PROMPT,
             generation_tokens=self.generated,
             requests_finished=self.finished,
+            engine_steps=self.steps,
             ttft=Distribution(0.0, begun, objectives[0], begun, objectives[0], begun),
             tpot=Distribution(0.0, self.finished, objectives[1], self.finished, objectives[1], self.finished),
             inter_token=Distribution(

@@ -138,9 +138,7 @@ def test_only_target_ceiling_objectives_and_prometheus_are_needed() -> None:
         ("spec.scaleTargetRef.kind", "deploy", 'spec.scaleTargetRef.kind is "deploy": it is not written as'),
     ],
 )
-def test_one_mistake_is_one_sentence_with_field_reason_and_remedy(
-    path: str, value: object, sentence: str
-) -> None:
+def test_one_mistake_is_one_sentence_with_field_reason_and_remedy(path: str, value: object, sentence: str) -> None:
     (problem,) = problems_of(changed(path, value))
     assert problem.startswith(sentence)
     assert "pydantic" not in problem
@@ -168,9 +166,7 @@ def test_all_mistakes_are_told_at_once_even_those_a_wrong_neighbour_would_hide()
 def test_a_document_that_contains_itself_is_refused() -> None:
     document = changed("spec.mode", "Active")
     document["spec"]["behavior"] = document
-    assert problems_of(document) == (
-        "the document contains itself through a YAML anchor: write it out without",
-    )
+    assert problems_of(document) == ("the document contains itself through a YAML anchor: write it out without",)
     circle: list[object] = []
     circle.append(circle)
     document["spec"]["behavior"] = circle

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.scaling.demand import Activity, activity, pod_activity
+from policies.scaling.observation import Distribution, Interval, Observation, Pod, PodSample, PodStage, SampleState
+
+
+def reading(
+    time: float,
+    *,
+    running: float = 0,
+    waiting: float = 0,
+    first: float = 0,
+    finished: float = 0,
+    ended: float | None = None,
+) -> PodSample:
+    return PodSample(
+        time=time,
+        state=SampleState.FRESH,
+        requests_running=running,
+        requests_waiting=waiting,
+        requests_finished=finished,
+        http_requests_ended=ended,
+        prompt_tokens=first * 100,
+        generation_tokens=first * 20,
+        ttft=Distribution(first, first, 2.5, first, 5.0, first),
+    )
+
+
+def seen(time: float, *pods: Pod, desired: int = 1) -> Observation:
+    return Observation(time, desired, pods)
+
+
+def pod(name: str, sample: PodSample | None, *, ready_at: float = 0.0) -> Pod:
+    return Pod(name, PodStage.READY, 0.0, ready_at=ready_at, uid=name, sample=sample)
+
+
+def between(before: Observation, after: Observation, *, max_gap_seconds: float = 60) -> Activity:
+    done = activity(before, after, aborted_totals={}, max_gap_seconds=max_gap_seconds)
+    assert done is not None
+    return done
+
+
+class Client:
+    """One server as its clients see it: who arrived, who hung up where."""
+
+    def __init__(self, *, counts_http: bool) -> None:
+        self.counts_http = counts_http
+        self.waiting = self.prefilling = self.decoding = self.first = self.finished = self.ended = self.arrived = 0
+
+    def play(self, moves: str) -> None:
+        for move in moves:
+            match move:
+                case "a":
+                    self.waiting, self.arrived = self.waiting + 1, self.arrived + 1
+                case "p" if self.waiting:
+                    self.waiting, self.prefilling = self.waiting - 1, self.prefilling + 1
+                case "f" if self.prefilling:
+                    self.prefilling, self.decoding, self.first = self.prefilling - 1, self.decoding + 1, self.first + 1
+                case "e" if self.decoding:
+                    self.decoding, self.finished, self.ended = self.decoding - 1, self.finished + 1, self.ended + 1
+                case "w" if self.waiting:
+                    self.waiting, self.ended = self.waiting - 1, self.ended + 1
+                case "x" if self.decoding:
+                    self.decoding, self.ended = self.decoding - 1, self.ended + 1
+
+    def sample(self, time: float) -> PodSample:
+        return reading(
+            time,
+            running=self.prefilling + self.decoding,
+            waiting=self.waiting,
+            first=self.first,
+            finished=self.finished,
+            ended=self.ended if self.counts_http else None,
+        )
+
+
+@given(st.lists(st.text("apfewx", max_size=30), min_size=1, max_size=20))
+def test_with_the_http_layer_seen_every_arrival_is_counted_whoever_hangs_up(stretches: list[str]) -> None:
+    client, counted, aborted = Client(counts_http=True), 0.0, 0.0
+    before = client.sample(0.0)
+    for place, moves in enumerate(stretches, 1):
+        client.play(moves)
+        after = client.sample(15.0 * place)
+        done = pod_activity(before, after, aborted_total=aborted)
+        assert done is not None
+        counted, aborted, before = counted + done.arrivals, done.aborted_total, after
+    assert counted == client.arrived
+
+
+@given(st.lists(st.text("aapffe", max_size=30), min_size=1, max_size=20))
+def test_without_hang_ups_the_engine_counters_alone_count_every_arrival(stretches: list[str]) -> None:
+    client, counted, aborted = Client(counts_http=False), 0.0, 0.0
+    before = client.sample(0.0)
+    for place, moves in enumerate(stretches, 1):
+        client.play(moves)
+        after = client.sample(15.0 * place)
+        done = pod_activity(before, after, aborted_total=aborted)
+        assert done is not None
+        assert done.hung_up == 0
+        counted, aborted, before = counted + done.arrivals, done.aborted_total, after
+    assert counted == client.arrived
+
+
+@given(st.lists(st.text("aapffex", max_size=30), min_size=1, max_size=20))
+def test_hang_ups_after_the_first_token_never_read_as_negative_arrivals_nor_as_more_than_came(
+    stretches: list[str],
+) -> None:
+    client, counted, aborted = Client(counts_http=False), 0.0, 0.0
+    before = client.sample(0.0)
+    for place, moves in enumerate(stretches, 1):
+        client.play(moves)
+        after = client.sample(15.0 * place)
+        done = pod_activity(before, after, aborted_total=aborted)
+        assert done is not None
+        assert done.arrivals >= 0
+        counted, aborted, before = counted + done.arrivals, done.aborted_total, after
+    client.play("pf" * client.arrived)
+    done = pod_activity(before, client.sample(15.0 * (len(stretches) + 1)), aborted_total=aborted)
+    assert done is not None
+    # Once nobody is left before a first token, every hang-up has shown itself.
+    assert counted + done.arrivals >= client.first
+    assert counted <= client.arrived
+
+
+def test_a_first_look_at_a_server_does_not_count_the_hang_ups_of_its_past() -> None:
+    before = reading(0, running=2, first=100, finished=60)
+    after = reading(15, running=2, first=110, finished=70)
+    done = pod_activity(before, after, aborted_total=None)
+    assert done is not None
+    assert done.arrivals == 10
+
+
+def test_a_counter_that_falls_counts_from_zero() -> None:
+    done = pod_activity(
+        reading(0, running=5, first=500, finished=495), reading(15, running=1, first=4, finished=3), aborted_total=0
+    )
+    assert done is not None
+    assert done.arrivals == 4
+    assert done.prompt_tokens == 400
+
+
+def test_a_queue_that_empties_without_first_tokens_is_people_leaving_not_negative_demand() -> None:
+    done = pod_activity(reading(0, waiting=50), reading(15, waiting=20, first=5, finished=5), aborted_total=0)
+    assert done is not None
+    assert done.arrivals == 0
+    assert done.hung_up == 25
+
+
+def test_a_pod_ready_since_the_last_look_counts_from_zero_and_an_unseen_one_makes_the_stretch_untrusted() -> None:
+    old = pod("a", reading(0, first=10, finished=10))
+    fresh = pod("b", reading(15, first=3, finished=3), ready_at=5.0)
+    done = between(seen(0, old), seen(15, pod("a", reading(15, first=20, finished=20)), fresh))
+    assert done.arrivals == 13
+    assert done.trusted
+    blind = between(seen(0, old), seen(15, pod("a", reading(15, first=20, finished=20)), pod("b", None)))
+    assert not blind.trusted
+
+
+def test_a_pod_known_for_long_but_first_seen_now_has_no_baseline() -> None:
+    done = between(seen(100, pod("a", None)), seen(115, pod("a", reading(115, first=20, finished=20))))
+    assert done.arrivals == 0
+    assert not done.trusted
+
+
+def test_a_stretch_that_spans_a_gap_is_not_trusted() -> None:
+    quiet = between(seen(0, pod("a", reading(0))), seen(300, pod("a", reading(300, first=9, finished=9))))
+    assert not quiet.trusted
+
+
+def test_a_pod_not_scraped_anew_adds_no_time() -> None:
+    a = pod("a", reading(0))
+    done = between(seen(0, a, pod("b", reading(0))), seen(15, a, pod("b", reading(15, first=6, finished=6))))
+    assert done.seconds == 7.5
+    assert done.arrivals == 6
+
+
+def test_a_router_counter_is_believed_over_the_pods() -> None:
+    before = replace(seen(0, pod("a", reading(0))), arrivals_total=100.0)
+    after = replace(seen(15, pod("a", reading(15, first=6, finished=6))), arrivals_total=130.0)
+    assert between(before, after).arrivals == 30
+    begun_anew = replace(after, arrivals_total=4.0)
+    assert between(before, begun_anew).arrivals == 4
+
+
+def test_a_share_is_an_interval_unless_the_objective_lies_on_an_edge() -> None:
+    def at(time: float, low: float, high: float, count: float) -> PodSample:
+        return replace(
+            reading(time, first=count, finished=count),
+            ttft=Distribution(0, count, 1.0, low, 2.5, high),
+            tpot=Distribution(0, count, 0.1, count * 0.9, 0.1, count * 0.9),
+        )
+
+    done = pod_activity(at(0, 0, 0, 0), at(15, 80, 95, 100), aborted_total=0)
+    assert done is not None
+    assert done.within_ttft == Interval(80, 95)
+    assert done.within_tpot == Interval(90, 90)
+    both = done.share_within_both
+    assert both is not None
+    assert both.low == pytest.approx(0.7)
+    assert both.high == pytest.approx(0.9)
+
+
+def test_nothing_is_known_without_a_previous_observation_or_with_time_standing_still() -> None:
+    now = seen(0, pod("a", reading(0)))
+    assert activity(None, now, aborted_totals={}, max_gap_seconds=60) is None
+    assert activity(now, now, aborted_totals={}, max_gap_seconds=60) is None
