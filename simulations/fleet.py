@@ -1,0 +1,312 @@
+"""The simulated fleet as a cluster would show it: pods with their stages, samples as of the last scrape.
+
+A policy sees of it what Prometheus and the API server would tell, and nothing finer; the truth about each
+request is kept for the score alone. Times are seconds of the trace, which begins at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.vllm_metrics import edges_around
+from policies.scaling.observation import (
+    Distribution,
+    Observation,
+    Pod,
+    PodSample,
+    PodStage,
+    SampleState,
+    with_idleness,
+)
+from policies.scaling.resource import Objectives
+from simulations import kernel
+from simulations.engine import PICOSECONDS, Engine
+from simulations.kernel import Ints
+from simulations.servers import HISTOGRAM_EDGES, Servers, picoseconds
+from simulations.traces.trace import Trace
+
+SCHEDULING_SECONDS = 1.0
+"""From creation to a node, on a cluster with room; a twentieth of the cold start where that is shorter."""
+STARTING_SECONDS = 4.0
+"""From a node to a running container whose image is there; a tenth of the cold start where that is shorter."""
+
+
+class FleetError(ValueError):
+    """The fleet cannot be set up so; the message names the setting and the remedy."""
+
+
+@dataclass(slots=True)
+class _Member:
+    """A pod of ours, while it lives."""
+
+    serial: int
+    created_at: int
+    slot: int | None = None
+    """None while no node has room for it."""
+    bound_at: int | None = None
+    ready_at: int | None = None
+    terminating_at: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"replica-{self.serial}"
+
+
+class SimulatedFleet:
+    """One target whose replicas run an engine and serve a trace."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        engine: Engine,
+        *,
+        objectives: Objectives,
+        cold_start_seconds: float,
+        start_replicas: int = 1,
+        scrape_interval_seconds: float = 15.0,
+        scrape_offset_seconds: float = 0.0,
+        replica_slots: int | None = None,
+    ) -> None:
+        """`start_replicas` are ready at time 0; `replica_slots` is how many replicas the cluster's GPUs hold."""
+        for setting, value, least in (
+            ("cold start", cold_start_seconds, 0.0),
+            ("start replicas", start_replicas, 0),
+            ("scrape interval", scrape_interval_seconds, 0.0),
+        ):
+            if not value >= least:
+                raise FleetError(f"{setting} is {value:g}: it must be at least {least:g}")
+        self.servers = Servers(trace, engine)
+        self.engine = engine
+        self._objectives = objectives
+        self._cold_start = picoseconds(cold_start_seconds)
+        self._scrape_interval = scrape_interval_seconds
+        self._scrape_offset = scrape_offset_seconds
+        self._slots_left = replica_slots
+        self._members: list[_Member] = []
+        self._lives: list[tuple[int, int]] = []
+        """When each replica that is gone took its GPUs, and when it gave them back."""
+        self._now = 0
+        self._created = 0
+        self._desired = start_replicas
+        self._around = [
+            edges_around(objective, edges)
+            for objective, edges in zip(
+                (objectives.ttft_seconds, objectives.tpot_seconds, objectives.tpot_seconds, objectives.ttft_seconds),
+                HISTOGRAM_EDGES,
+                strict=True,
+            )
+        ]
+        for _ in range(start_replicas):
+            self._create(cold_start=0)
+        self._scraped_at: float | None = None
+        self._scrape: Ints = self.servers.numbers[:0, : kernel.PHASE].copy()
+        self._scraped_kv: list[float] = []
+        self.advance(0.0)
+
+    @property
+    def time(self) -> float:
+        """Where the simulation stands."""
+        return self._now / PICOSECONDS
+
+    def advance(self, now: float) -> None:
+        """Lets time go by up to `now`."""
+        until = picoseconds(now)
+        if until < self._now:
+            raise FleetError(f"time goes forward only: it is {self.time:g} s, {now:g} s was asked")
+        interval = self._scrape_interval
+        scrape = now
+        if interval > 0:
+            scrape = math.floor((now - self._scrape_offset) / interval + 1e-9) * interval + self._scrape_offset
+        if scrape >= 0 and (self._scraped_at is None or scrape > self._scraped_at):
+            self._step(picoseconds(scrape))
+            self._take_scrape(scrape)
+        self._step(until)
+
+    def _step(self, until: int) -> None:
+        self.servers.advance(until)
+        self._now = until
+        gone = self.servers.numbers[:, kernel.STATE] == kernel.GONE
+        if gone.any():
+            for member in [m for m in self._members if m.slot is not None and gone[m.slot]]:
+                self._bury(member)
+
+    def _bury(self, member: _Member) -> None:
+        self._members.remove(member)
+        if member.slot is None or member.bound_at is None:
+            return
+        gone_at = int(self.servers.numbers[member.slot, kernel.GONE_AT])
+        self._lives.append((member.bound_at, gone_at))
+        self.servers.free(member.slot)
+        if self._slots_left is not None:
+            self._slots_left += 1
+            for waiting in self._members:
+                if waiting.slot is None:
+                    self._bind(waiting, self._now, self._cold_start)
+                    break
+
+    def _create(self, *, cold_start: int) -> None:
+        member = _Member(self._created, self._now)
+        self._created += 1
+        self._members.append(member)
+        self._bind(member, self._now, cold_start)
+
+    def _bind(self, member: _Member, now: int, cold_start: int) -> None:
+        if self._slots_left is not None:
+            if self._slots_left == 0:
+                return
+            self._slots_left -= 1
+        member.bound_at = now
+        member.ready_at = now + cold_start
+        member.slot = self.servers.start(member.ready_at)
+
+    def _take_scrape(self, at: float) -> None:
+        used = int(self.servers.slots_used)
+        self._scraped_at = at
+        self._scrape = self.servers.numbers[:used, : kernel.PHASE].copy()
+        ready = self._scrape[:, kernel.STATE] == kernel.READY
+        self._scraped_kv = [self.servers.kv_cache_usage(slot) if ready[slot] else math.nan for slot in range(used)]
+
+    def observe(self, previous: Observation | None = None) -> Observation:
+        """What a look at the API server and at Prometheus shows now."""
+        before = {} if previous is None else {pod.name: pod.sample for pod in previous.pods}
+        samples = self._samples()
+        pods = []
+        for member in self._members:
+            pod = self._pod(member)
+            if pod.stage is PodStage.READY:
+                sample = None if member.slot is None else samples.get(member.slot)
+                if sample is None or member.ready_at is None or member.ready_at > picoseconds(sample.time or 0.0):
+                    sample = PodSample(time=None, state=SampleState.ABSENT)
+                pod = Pod(
+                    pod.name,
+                    pod.stage,
+                    pod.created_at,
+                    pod.scheduled_at,
+                    pod.started_at,
+                    pod.ready_at,
+                    uid=pod.uid,
+                    sample=with_idleness(sample, before.get(pod.name), up=True),
+                )
+            pods.append(pod)
+        return Observation(time=self.time, desired=self._desired, pods=tuple(pods), model_name=self.engine.model)
+
+    def _pod(self, member: _Member) -> Pod:
+        seconds = PICOSECONDS
+        created = member.created_at / seconds
+        if member.bound_at is None or member.ready_at is None:
+            return Pod(member.name, PodStage.UNSCHEDULABLE, created, uid=member.name)
+        boot = (member.ready_at - member.bound_at) / seconds
+        scheduled = member.bound_at / seconds + min(SCHEDULING_SECONDS, boot / 20)
+        started = scheduled + min(STARTING_SECONDS, boot / 10)
+        ready = member.ready_at / seconds
+        now = self.time
+        if member.terminating_at is not None:
+            stage = PodStage.TERMINATING
+        elif now >= ready:
+            stage = PodStage.READY
+        elif now >= started:
+            stage = PodStage.STARTING
+        else:
+            stage = PodStage.SCHEDULED if now >= scheduled else PodStage.CREATED
+        return Pod(
+            member.name,
+            stage,
+            created,
+            scheduled if now >= scheduled else None,
+            started if now >= started else None,
+            ready if now >= ready else None,
+            None if member.terminating_at is None else member.terminating_at / seconds,
+            uid=member.name,
+        )
+
+    def _samples(self) -> dict[int, PodSample]:
+        """By slot, what the last scrape of the pods then ready read."""
+        rows = self._scrape
+        if self._scraped_at is None or not len(rows):
+            return {}
+        buckets = rows[:, kernel.BUCKETS : kernel.PHASE].reshape(len(rows), -1, kernel.HISTOGRAM)
+        reached = np.cumsum(buckets, axis=2)
+        histograms = [self._histogram(rows, reached[:, which], which) for which in range(4)]
+        samples: dict[int, PodSample] = {}
+        columns = rows[:, : kernel.SUM_SECONDS].tolist()
+        for slot, row in enumerate(columns):
+            if row[kernel.STATE] != kernel.READY:
+                continue
+            samples[slot] = PodSample(
+                time=self._scraped_at,
+                state=SampleState.FRESH,
+                requests_running=float(row[kernel.RUNNING]),
+                requests_waiting=float(row[kernel.WAITING]),
+                kv_cache_usage=self._scraped_kv[slot],
+                kv_cache_tokens=float(self.engine.kv_blocks * self.engine.block_size),
+                prompt_tokens=float(row[kernel.PROMPT_TOKENS]),
+                generation_tokens=float(row[kernel.GENERATION_TOKENS]),
+                requests_finished=float(row[kernel.FINISHED]),
+                http_requests_ended=float(row[kernel.FINISHED]),
+                preemptions=float(row[kernel.PREEMPTIONS]),
+                engine_steps=float(row[kernel.ENGINE_STEPS]),
+                ttft=histograms[kernel.TTFT][slot],
+                tpot=histograms[kernel.TPOT][slot],
+                inter_token=histograms[kernel.INTER_TOKEN][slot],
+                queue_time=histograms[kernel.QUEUE][slot],
+            )
+        return samples
+
+    def _histogram(self, rows: Ints, reached: Ints, which: int) -> list[Distribution]:
+        """One a slot: sum, count, and the two buckets around the objective."""
+        edges = HISTOGRAM_EDGES[which]
+        lower, upper = self._around[which]
+        sums = rows[:, kernel.SUM_SECONDS + which] + rows[:, kernel.SUM_PICOSECONDS + which] / PICOSECONDS
+        counts = reached[:, -1]
+        below = reached[:, edges.index(lower)] if lower > 0 else np.zeros_like(counts)
+        above = reached[:, edges.index(upper)] if upper < math.inf else counts
+        return [
+            Distribution(total, float(count), lower, float(low), upper, float(high))
+            for total, count, low, high in zip(
+                sums.tolist(), counts.tolist(), below.tolist(), above.tolist(), strict=True
+            )
+        ]
+
+    def scale(self, replicas: int) -> None:
+        """Asks for that many: creates, or removes the youngest not yet ready, then the least loaded."""
+        if replicas < 0:
+            raise FleetError(f"{replicas} replicas were asked: 0 is the least")
+        self._desired = replicas
+        living = [m for m in self._members if m.terminating_at is None]
+        for _ in range(replicas - len(living)):
+            self._create(cold_start=self._cold_start)
+        for member in sorted(living, key=self._removal_order)[: max(0, len(living) - replicas)]:
+            member.terminating_at = self._now
+            if member.slot is None:
+                self._members.remove(member)
+            else:
+                self.servers.remove(member.slot, self._now)
+        self._step(self._now)
+
+    def _removal_order(self, member: _Member) -> tuple[int, int, int]:
+        if member.slot is None or member.ready_at is None or member.ready_at > self._now:
+            return (0, 0, -member.serial)
+        row = self.servers.numbers[member.slot]
+        return (1, int(row[kernel.RUNNING] + row[kernel.WAITING]), -member.serial)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Replicas that were created and not asked to go, those of them ready, and those that drain."""
+        living = [m for m in self._members if m.terminating_at is None]
+        ready = sum(m.ready_at is not None and m.ready_at <= self._now for m in living)
+        return len(living), ready, len(self._members) - len(living)
+
+    def queued(self) -> tuple[int, int]:
+        """Requests waiting, at the gateway included, and running; the truth, for reports."""
+        numbers = self.servers.numbers
+        waiting = int(numbers[:, kernel.WAITING].sum()) + self.servers.at_gateway
+        return waiting, int(numbers[:, kernel.RUNNING].sum())
+
+    def gpu_hours(self, since: float = 0.0) -> float:
+        """GPU-hours held from that time until now, from each replica's binding until it is gone, drain included."""
+        start = picoseconds(since)
+        lives = [*self._lives, *((m.bound_at, self._now) for m in self._members if m.bound_at is not None)]
+        held = sum(max(0, min(gone, self._now) - max(start, taken)) for taken, gone in lives)
+        return held / PICOSECONDS / 3600 * self.engine.gpus

@@ -1,0 +1,243 @@
+"""What a policy would have done to a trace: ticks over a simulated fleet, and the score.
+
+Policies are pure here too: one answers a decision and its next state to an observation and its last state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.decision import Binding, Decision
+from policies.scaling.history import History
+from policies.scaling.observation import Observation
+from policies.scaling.policy import ScalingPolicy, decide
+from policies.scaling.resource import Objectives, Spec
+from simulations import kernel
+from simulations.engine import PICOSECONDS, Engine
+from simulations.fleet import SimulatedFleet
+from simulations.servers import Servers, picoseconds
+from simulations.traces.trace import Trace
+
+S = TypeVar("S")
+
+LONGEST_WORK_OFF_SECONDS = 3600.0
+"""After the last arrival what is held is worked off for so long; what then remains was never answered."""
+
+
+class Policy(Protocol[S]):
+    """What judges a fleet: no clock, no memory but the state it is handed."""
+
+    def begin(self) -> S: ...
+
+    def decide(self, observation: Observation, state: S) -> tuple[Decision, S]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Preheat:
+    """Our own policy, with the very functions that the autoscaler's loop calls."""
+
+    policy: ScalingPolicy
+
+    @classmethod
+    def of(cls, spec: Spec, *, tick_seconds: float = 15.0) -> Preheat:
+        return cls(ScalingPolicy.of(spec, tick_seconds=tick_seconds))
+
+    def begin(self) -> History:
+        return History()
+
+    def decide(self, observation: Observation, state: History) -> tuple[Decision, History]:
+        decision = decide(observation, state, self.policy)
+        return decision, state.then(observation, decision, self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """So many replicas at each time, settled beforehand."""
+
+    name: str
+    step_seconds: float
+    replicas: tuple[int, ...]
+    """One a step from time 0; the last one holds from there on."""
+
+    @classmethod
+    def static(cls, replicas: int) -> Schedule:
+        return cls(f"static:{replicas}", 1.0, (replicas,))
+
+    def begin(self) -> None:
+        return None
+
+    def decide(self, observation: Observation, state: None) -> tuple[Decision, None]:
+        step = min(int(observation.time / self.step_seconds + 1e-9), len(self.replicas) - 1)
+        wanted = self.replicas[step]
+        sentence = f"{wanted} by schedule"
+        return Decision(observation.time, wanted, wanted, observation.desired, Binding.FORECAST, sentence), None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One entry a tick, after its decision was carried out."""
+
+    time: NDArray[np.float64]
+    created: NDArray[np.int64]
+    """Replicas created and not asked to go, ready or not."""
+    ready: NDArray[np.int64]
+    draining: NDArray[np.int64]
+    waiting: NDArray[np.int64]
+    running: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of it. Latencies of answered requests that arrived from `score_from_seconds` on."""
+
+    attainment: float
+    """Share of all requests from then on whose TTFT and own mean TPOT kept their objectives."""
+    gpu_hours: float
+    requests: int
+    finished: int
+    refused: int
+    ttft_seconds: dict[str, float]
+    tpot_seconds: dict[str, float]
+    replica_changes: int
+    max_replicas: int
+    score_from_seconds: float
+    end_seconds: float
+    decisions: tuple[Decision, ...]
+    timeline: Timeline
+    arrived_at_seconds: NDArray[np.float64]
+    """Of every request of the trace, as are the two below; NaN where it has none."""
+    ttft: NDArray[np.float64]
+    tpot: NDArray[np.float64]
+
+    @property
+    def decision_hash(self) -> str:
+        """Of each tick's time, number asked and wish: the same on any machine."""
+        lines = (f"{round(d.time * 1e6)},{d.replicas},{d.wanted}\n" for d in self.decisions)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def replay(
+    trace: Trace,
+    engine: Engine,
+    policy: Policy[S],
+    *,
+    objectives: Objectives,
+    cold_start_seconds: float,
+    tick_seconds: float = 15.0,
+    scrape_interval_seconds: float = 15.0,
+    scrape_offset_seconds: float = 0.0,
+    min_replicas: int = 1,
+    max_replicas: int,
+    start_replicas: int | None = None,
+    score_from_seconds: float = 0.0,
+    replica_slots: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Replay:
+    """Lets the policy rule the fleet from time 0 until every request is answered, a tick at a time."""
+    fleet = SimulatedFleet(
+        trace,
+        engine,
+        objectives=objectives,
+        cold_start_seconds=cold_start_seconds,
+        start_replicas=min_replicas if start_replicas is None else start_replicas,
+        scrape_interval_seconds=scrape_interval_seconds,
+        scrape_offset_seconds=scrape_offset_seconds,
+        replica_slots=replica_slots,
+    )
+    recorder = Recorder(fleet)
+    state = policy.begin()
+    previous: Observation | None = None
+    tick = 0
+    while True:
+        now = tick * tick_seconds
+        fleet.advance(now)
+        if recorder.is_over():
+            break
+        previous = fleet.observe(previous)
+        decision, state = policy.decide(previous, state)
+        asked = min(max(decision.replicas, min_replicas), max_replicas)
+        if asked != previous.desired:
+            fleet.scale(asked)
+        recorder.note(decision)
+        if progress is not None and tick % 64 == 0:
+            progress(min(1.0, now / trace.end_seconds))
+        tick += 1
+    return recorder.result(objectives, score_from_seconds)
+
+
+class Recorder:
+    """Keeps what the report needs of each tick, for a replay and for the live loop alike."""
+
+    def __init__(self, fleet: SimulatedFleet) -> None:
+        self._fleet = fleet
+        self._decisions: list[Decision] = []
+        self._ticks: list[tuple[float, int, int, int, int, int]] = []
+
+    def is_over(self) -> bool:
+        """Whether all is answered, or too long after the last arrival to wait for more."""
+        servers = self._fleet.servers
+        return servers.is_idle() or self._fleet.time > servers.trace.end_seconds + LONGEST_WORK_OFF_SECONDS
+
+    def note(self, decision: Decision) -> None:
+        """A tick's decision, carried out."""
+        self._decisions.append(decision)
+        self._ticks.append((self._fleet.time, *self._fleet.counts(), *self._fleet.queued()))
+
+    def result(self, objectives: Objectives, score_from_seconds: float = 0.0) -> Replay:
+        """The score of the requests that arrived from then on."""
+        fleet, servers = self._fleet, self._fleet.servers
+        ticks = np.array(self._ticks, dtype=np.float64).reshape(-1, 6)
+        columns = [ticks[:, i].astype(np.int64) for i in range(1, 6)]
+        ttft, tpot = servers.time_to_first_token_ps(), servers.time_per_output_token_ps()
+        scored = servers.trace.arrived_at_seconds >= score_from_seconds
+        done = (servers.requests[:, kernel.FATE] == kernel.DONE) & scored
+        created = columns[0]
+        return Replay(
+            attainment=attainment(servers, objectives, score_from_seconds),
+            gpu_hours=fleet.gpu_hours(score_from_seconds),
+            requests=int(scored.sum()),
+            finished=int(done.sum()),
+            refused=servers.refused,
+            ttft_seconds=_percentiles(ttft[done]),
+            tpot_seconds=_percentiles(tpot[done]),
+            replica_changes=int((np.diff(created) != 0).sum()),
+            max_replicas=int(created.max(initial=0)),
+            score_from_seconds=score_from_seconds,
+            end_seconds=fleet.time,
+            decisions=tuple(self._decisions),
+            timeline=Timeline(ticks[:, 0], *columns),
+            arrived_at_seconds=servers.trace.arrived_at_seconds,
+            ttft=np.where(ttft >= 0, ttft / PICOSECONDS, np.nan),
+            tpot=np.where(tpot >= 0, tpot / PICOSECONDS, np.nan),
+        )
+
+
+def attained(servers: Servers, objectives: Objectives) -> NDArray[np.bool_]:
+    """Of each request, whether it was answered in full within both objectives."""
+    ttft, tpot = servers.time_to_first_token_ps(), servers.time_per_output_token_ps()
+    return np.asarray(
+        (ttft >= 0)
+        & (ttft <= picoseconds(objectives.ttft_seconds))
+        & (tpot >= 0)
+        & (tpot <= picoseconds(objectives.tpot_seconds))
+        & ~servers.cut_short
+    )
+
+
+def attainment(servers: Servers, objectives: Objectives, score_from_seconds: float = 0.0) -> float:
+    """Share of all requests arriving from then on that attained; NaN where none arrives."""
+    scored = servers.trace.arrived_at_seconds >= score_from_seconds
+    return float(attained(servers, objectives)[scored].mean()) if scored.any() else float("nan")
+
+
+def _percentiles(ps: NDArray[np.int64]) -> dict[str, float]:
+    if not ps.size:
+        return {"p50": float("nan"), "p90": float("nan"), "p99": float("nan")}
+    p50, p90, p99 = (np.percentile(ps, [50, 90, 99]) / PICOSECONDS).tolist()
+    return {"p50": p50, "p90": p90, "p99": p99}
