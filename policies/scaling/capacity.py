@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import exp, isfinite, sqrt
+from math import exp, isfinite
 from typing import Final
 
 import numpy as np
@@ -40,7 +40,9 @@ PRIOR_SPREAD: Final = (0.0, 0.004, 1.0e-5, 0.0045)
 PRIOR_FIXED_SHARE: Final = 0.25
 """Prior of a, as a share of the objective for time per output token."""
 NOISE: Final = 0.1
-"""Relative error of one pod's mean step time over one scrape interval."""
+"""Relative error of one pod's mean step time over `evidence_seconds`."""
+LEAST_RUNNING: Final = 0.5
+"""A pod with fewer requests in flight tells more of their arrivals than of its step time."""
 P99_OF_EXPONENTIAL: Final = 4.605
 """ln 100: how far the P99 of an exponential waiting time lies above its mean."""
 
@@ -138,12 +140,12 @@ class StepTimeFit:
         return cls(template, np.zeros((FEATURES, FEATURES)), np.zeros(FEATURES), 0.0, prior, prior)
 
     def then(
-        self, pods: Iterable[PodActivity], *, seconds: float, half_life_seconds: float, fewest_tokens: float
+        self, pods: Iterable[PodActivity], *, seconds: float, half_life_seconds: float, evidence_seconds: float
     ) -> StepTimeFit:
-        """With what the pods showed over the last `seconds`."""
+        """With what the pods showed over the last `seconds`; `evidence_seconds` of one pod have weight 1."""
         gram, moment, weight = self.gram, self.moment, self.weight
         keep = 0.5 ** (seconds / half_life_seconds)
-        rows = [row for pod in pods if (row := _evidence(pod, fewest_tokens)) is not None]
+        rows = [row for pod in pods if (row := _evidence(pod, evidence_seconds)) is not None]
         if not rows:
             return self
         gram, moment, weight = gram * keep, moment * keep, weight * keep
@@ -226,9 +228,9 @@ def replica_capacity(
     return ReplicaCapacity(rate, rate * mix.output_tokens * step_seconds, binding, step_seconds)
 
 
-def _evidence(pod: PodActivity, fewest_tokens: float) -> tuple[float, tuple[float, ...], float] | None:
-    """(mean step time, (1, n, K, q), weight) of one pod and scrape; None where too little was generated."""
-    if pod.inter_tokens < fewest_tokens or pod.inter_token_seconds <= 0 or pod.generation_tokens <= 0:
+def _evidence(pod: PodActivity, evidence_seconds: float) -> tuple[float, tuple[float, ...], float] | None:
+    """(mean step time, (1, n, K, q), weight) of one pod and scrape; None where it was all but idle."""
+    if min(pod.inter_tokens, pod.inter_token_seconds, pod.generation_tokens) <= 0 or pod.running < LEAST_RUNNING:
         return None
     y = pod.inter_token_seconds / pod.inter_tokens
     running = max(1.0, pod.running)
@@ -237,4 +239,4 @@ def _evidence(pod: PodActivity, fewest_tokens: float) -> tuple[float, tuple[floa
     steps = pod.generation_tokens / max(1.0, sequences)
     resident = pod.kv_tokens_used / running if pod.kv_tokens_used is not None else 0.0
     row = (1.0, sequences, sequences * resident, pod.prompt_tokens / steps)
-    return y, row, min(1.0, sqrt(pod.inter_tokens / 1000.0))
+    return y, row, pod.seconds / evidence_seconds

@@ -34,8 +34,13 @@ def damp(
     """`fewest` is what the present signals need after a shrink."""
     clips: list[str] = []
     replicas = wanted
-    if replicas < now.desired:
-        replicas, binding = _held(replicas, binding, now, history, done, policy, fewest, clips)
+    if replicas <= now.desired:
+        reason = blind(now, done)
+        if reason:
+            clips.append(f"no shrink: {reason}")
+            replicas, binding = now.desired, Binding.HOLD
+        elif replicas < now.desired:
+            replicas, binding = _held(replicas, binding, now, history, policy, fewest, clips)
     replicas, binding = _stepped(replicas, binding, now, policy, clips)
     if replicas > policy.max_replicas:
         clips.append(f"cut from {replicas} to the ceiling {policy.max_replicas}")
@@ -51,16 +56,11 @@ def _held(
     binding: Binding,
     now: Observation,
     history: History,
-    done: Activity | None,
     policy: ScalingPolicy,
     fewest: int,
     clips: list[str],
 ) -> tuple[int, Binding]:
     """The number that a wish to shrink may become now."""
-    reason = blind(now, done)
-    if reason:
-        clips.append(f"no shrink: {reason}")
-        return now.desired, Binding.HOLD
     greatest = history.greatest_wish(now.time, policy)
     if greatest is None:
         clips.append(f"no shrink: the last {policy.scale_down_window_seconds:.0f} s are not wholly seen")

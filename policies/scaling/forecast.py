@@ -82,7 +82,9 @@ def foresee(
     horizon_seconds: float,
     quantile: float,
 ) -> Forecast | None:
-    """The forecast for `now + horizon_seconds`, None while nothing at all is known of the demand."""
+    """The forecast for `now + horizon_seconds`, None while nothing is known of the demand of late."""
+    if now - past.fine.end > 2 * past.fine.step_seconds:
+        return None  # The newest that is known is old: it says nothing of now.
     view: View = views[fitted.view] if fitted else views[0]
     expected = _newest(view.ahead(past, horizon_seconds))
     if expected is None and view is not views[0]:

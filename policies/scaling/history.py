@@ -154,7 +154,7 @@ class History:
             warm,
             seconds=observation.time - done.start,
             half_life_seconds=policy.fit_half_life_seconds,
-            fewest_tokens=policy.fewest_tokens,
+            evidence_seconds=policy.evidence_seconds,
         )
         return replace(self, fine=fine, coarse=coarse, mix=mix, aborted_totals=aborted, steps=steps)
 
@@ -180,7 +180,7 @@ class History:
             due = floor((self.fitted_at - policy.refit_offset_seconds) / period + 1) * period
             if now < due + policy.refit_offset_seconds:
                 return self
-        elif self.steps is None or self.steps.weight < 1.0:
+        elif self.steps is None or self.steps.weight < policy.fewest_evidence:
             return self
         steps = self.steps.fitted() if self.steps else None
         horizon = horizon_seconds or policy.tick_seconds

@@ -63,8 +63,8 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
             capacity = _no_worse_than_shown(capacity, now, done, present, policy)
         needs = _needs(now, done, capacity, present, forecast, coming, horizon, policy)
         need = max([need, *needs], key=lambda each: each.whole)
-    # Nothing known is no reason to change anything.
-    wanted = now.desired if capacity is None and present != 0 else need.whole
+    # Demand unseen is no reason to shrink; what is seen beside it may be one to grow.
+    wanted = max(now.desired, need.whole) if present is None else need.whole
     outcome = damping.damp(wanted, need.binding, now, history, done, policy, _bearable(now, capacity, policy))
     return Decision(
         time=now.time,

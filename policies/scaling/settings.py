@@ -59,8 +59,12 @@ class ScalingPolicy:
     greatest_utilisation: float = 0.85
     """However lax the objectives: beyond this a queue grows faster than a replica comes."""
     fit_half_life_seconds: float = 21_600.0
+    evidence_seconds: float = 15.0
+    """One pod for so long is one piece of evidence of the step time."""
+    fewest_evidence: float = 4.0
+    """Pieces before the first fit: a minute of one pod, or a quarter of one of four."""
     fewest_tokens: float = 50.0
-    """Tokens a pod must have generated between two scrapes to say anything of its step time."""
+    """Tokens between two looks for their mean time to be one."""
 
     # Forecast
     quantile: float = 0.95

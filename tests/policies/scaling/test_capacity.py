@@ -46,7 +46,7 @@ def shown(step_time: StepTime, sequences: float, mix: Mix, *, error: float = 0.0
 def learnt(pods: list[PodActivity], *, objective: float = 0.1) -> StepTime:
     fit = StepTimeFit.empty("t", StepTime.prior(objective))
     for pod in pods:
-        fit = fit.then([pod], seconds=15.0, half_life_seconds=21_600.0, fewest_tokens=50.0)
+        fit = fit.then([pod], seconds=15.0, half_life_seconds=21_600.0, evidence_seconds=15.0)
     return fit.fitted().step_time
 
 
@@ -85,7 +85,7 @@ def test_a_quiet_hour_leaves_the_slope_to_the_prior_and_is_still_within_a_factor
 def test_an_idle_pod_teaches_nothing() -> None:
     prior = StepTime.prior(0.1)
     idle = shown(A40_7B, 0.01, CHAT)
-    fit = StepTimeFit.empty("t", prior).then([idle], seconds=15.0, half_life_seconds=3600.0, fewest_tokens=50.0)
+    fit = StepTimeFit.empty("t", prior).then([idle], seconds=15.0, half_life_seconds=3600.0, evidence_seconds=15.0)
     assert fit.fitted().step_time == prior
 
 
@@ -95,7 +95,7 @@ def test_old_evidence_fades() -> None:
     for engine in (A40_7B, slow):
         for n in range(960):
             fit = fit.then(
-                [shown(engine, 5.0 + n % 30, CHAT)], seconds=15.0, half_life_seconds=1800.0, fewest_tokens=50.0
+                [shown(engine, 5.0 + n % 30, CHAT)], seconds=15.0, half_life_seconds=1800.0, evidence_seconds=15.0
             )
     assert fit.fitted().step_time.seconds(20, 25_000, 100) == pytest.approx(slow.seconds(20, 25_000, 100), rel=0.05)
 

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policies.scaling.demand import LoadBin
+from policies.scaling.history import History
+from policies.scaling.policy import decide
+from policies.scaling.series import ARRIVALS, Series
+from tests.policies.scaling.story import Story, policy
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+def size_bytes(history: History) -> int:
+    arrays = [history.ticks]
+    for series in (history.fine, history.coarse):
+        assert series is not None
+        arrays.append(series.sums)
+    return sum(array.nbytes for array in arrays)
+
+
+def nine_days() -> list[LoadBin]:
+    start = 1_699_999_200.0 - 9 * DAY
+    coarse = [LoadBin(start + i * 300, 300, 2.0, 2000.0, 400.0, 20.0) for i in range(9 * 288)]
+    fine = [LoadBin(start + 8 * DAY + i * 60, 60, 2.0, 2000.0, 400.0, 20.0) for i in range(1440)]
+    return coarse + fine
+
+
+def test_nine_days_at_the_shortest_tick_stay_within_two_hundred_kilobytes() -> None:
+    short = policy(tick_seconds=5.0)
+    story = Story(lambda _: 3.0, short, start=2, history=History().refilled(nine_days(), short)).tell(2 * HOUR)
+    assert size_bytes(story.history) <= 200_000
+    assert story.history.coarse is not None
+    assert len(story.history.coarse.sums) == 8 * 288
+
+
+def test_a_refilled_history_foresees_from_the_first_minute() -> None:
+    told = policy()
+    story = Story(lambda _: 2.0, told, start=2, history=History().refilled(nine_days(), told)).tell(300)
+    fitted = story.history.forecast
+    assert fitted is not None
+    assert fitted.compared > 1000
+
+
+def test_what_falls_across_two_bins_is_shared_by_time() -> None:
+    series = Series(60.0, 10).add(90.0, 150.0, (60.0, 6.0, 0.0, 0.0, 0.0))
+    assert series.first == 1
+    assert list(series.sums[:, ARRIVALS]) == [3.0, 3.0]
+
+
+def test_a_bin_seen_for_less_than_half_is_unknown_and_never_zero() -> None:
+    series = Series(60.0, 10).add(0.0, 60.0, (60.0, 6.0, 0.0, 0.0, 0.0)).add(120.0, 140.0, (20.0, 1.0, 0.0, 0.0, 0.0))
+    rates = series.rates()
+    assert rates[0] == pytest.approx(0.1)
+    assert np.isnan(rates[1])
+    assert np.isnan(rates[2])
+
+
+def test_bins_beyond_what_is_kept_are_dropped_oldest_first() -> None:
+    series = Series(60.0, 3)
+    for minute in range(10):
+        series = series.add(minute * 60.0, minute * 60.0 + 60, (60.0, float(minute), 0.0, 0.0, 0.0))
+    assert list(series.sums[:, ARRIVALS]) == [7.0, 8.0, 9.0]
+
+
+def test_adding_leaves_the_old_series_as_it_was() -> None:
+    series = Series(60.0, 3).add(0.0, 60.0, (60.0, 6.0, 0.0, 0.0, 0.0))
+    series.add(30.0, 60.0, (30.0, 6.0, 0.0, 0.0, 0.0))
+    assert list(series.sums[:, ARRIVALS]) == [6.0]
+
+
+def test_refits_come_once_a_period_at_their_own_offset() -> None:
+    told = policy(refit_offset_seconds=100.0)
+    story = Story(lambda _: 3.0, told, start=2)
+    fitted = set()
+    for _ in range(4 * 60):
+        story.tell(15)
+        if story.history.fitted_at is not None:
+            fitted.add(story.history.fitted_at)
+    later = sorted(fitted)[1:]
+    assert 10 <= len(later) <= 12
+    assert {(at - 100.0) % 300.0 < 15.0 for at in later} == {True}
+
+
+def test_a_decision_needs_no_memory_but_history() -> None:
+    story = Story(lambda t: 3.0 + 3.0 * (t > HOUR), policy(), start=2).tell(2 * HOUR)
+    seen = story.observations[-1]
+    assert decide(seen, story.history, story.policy) == decide(seen, story.history, story.policy)

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policies.scaling.decision import Binding
+from policies.scaling.history import History
+from policies.scaling.observation import Observation, Pod, PodSample, SampleState
+from policies.scaling.policy import decide
+from tests.policies.scaling.story import Story, policy
+
+HOUR = 3600.0
+
+
+def steps(*levels: tuple[float, float]) -> Callable[[float], float]:
+    """A load of (from hour, requests/s) steps."""
+
+    def load(time: float) -> float:
+        now = levels[0][1]
+        for hour, rate in levels:
+            if time >= hour * HOUR:
+                now = rate
+        return now
+
+    return load
+
+
+def wave(low: float, high: float, hours: float) -> Callable[[float], float]:
+    """A triangle between two loads, up and down in `hours`."""
+
+    def load(time: float) -> float:
+        phase = (time / HOUR / hours) % 1.0
+        return low + (high - low) * (2 * phase if phase < 0.5 else 2 - 2 * phase)
+
+    return load
+
+
+def blinded(**changes: object) -> Callable[[Observation], Observation]:
+    """Every pod's sample as with the changes, or gone."""
+
+    def look(seen: Observation) -> Observation:
+        def sample(pod: Pod) -> PodSample | None:
+            return replace(pod.sample, **changes) if pod.sample and changes else None  # type: ignore[arg-type]
+
+        return replace(seen, pods=tuple(replace(pod, sample=sample(pod)) for pod in seen.pods))
+
+    return look
+
+
+def test_a_rise_is_met_and_not_overshot() -> None:
+    story = Story(steps((0, 3.0), (2, 9.0)), policy(), start=2).tell(3 * HOUR)
+    # Nine requests a second at 2.14 a replica are 4.2 replicas; the backlog of the cold start may ask for one more.
+    assert 5 <= max(story.replicas) <= 6
+    assert story.replicas[-1] == 5
+
+
+def test_an_idle_fleet_goes_to_the_floor_and_comes_back() -> None:
+    story = Story(steps((0, 6.0), (1, 0.0), (2, 6.0)), policy(), start=3).tell(3 * HOUR)
+    assert min(story.replicas) == 1
+    assert story.replicas[-1] == 3
+
+
+def test_nothing_is_asked_twice_for_the_same_lack() -> None:
+    story = Story(steps((0, 2.0), (1, 9.0)), policy(), start=1).tell(1 * HOUR)
+    story.tell(600)
+    asked = story.replicas[-40:]
+    assert asked == sorted(asked)
+    # 4.2 replicas' worth arrives; the rest works off 180 s of it that one replica could not bear.
+    assert max(asked) <= 7
+
+
+def test_a_start_under_way_does_not_freeze_the_loop_when_demand_outgrows_it() -> None:
+    story = Story(steps((0, 2.0), (1, 4.0), (1.02, 8.0)), policy(), start=1).tell(HOUR + 60)
+    first = story.replicas[-1]
+    story.tell(90)
+    assert story.observations[-1].ready_pods == story.observations[0].ready_pods or first > 1
+    assert story.replicas[-1] > first
+
+
+def test_unschedulable_pods_count_as_nothing_and_never_freeze_the_loop() -> None:
+    story = Story(steps((0, 2.0), (1, 6.0), (1.5, 0.5)), policy(max_replicas=8), start=1, slots=2).tell(1.4 * HOUR)
+    assert "unschedulable" in story.decisions[-1].sentence
+    assert story.decisions[-1].coming == 0
+    story.tell(1.5 * HOUR)
+    assert story.replicas[-1] == 1
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param(blinded(), id="absent"),
+        pytest.param(blinded(state=SampleState.STALE), id="stale"),
+        pytest.param(blinded(state=SampleState.NOT_A_NUMBER, requests_running=None), id="not a number"),
+        pytest.param(blinded(state=SampleState.PARTIAL), id="partial"),
+        pytest.param(lambda seen: replace(seen, problems=("Prometheus answered with a warning",)), id="problem"),
+        pytest.param(lambda seen: replace(seen, rolling=True), id="rollout"),
+    ],
+)
+def test_a_fleet_never_shrinks_while_blind_and_recovers_by_itself(look: Callable[[Observation], Observation]) -> None:
+    story = Story(steps((0, 9.0), (1, 1.0)), policy(), start=5).tell(HOUR)
+    before = story.replicas[-1]
+    story.observed = look
+    story.tell(HOUR)
+    assert min(story.replicas[-200:]) >= before
+    assert "no shrink" in story.decisions[-1].sentence
+    assert story.decisions[-1].binding is Binding.HOLD
+    story.observed = lambda seen: seen
+    story.tell(HOUR)
+    assert story.replicas[-1] < before
+
+
+def test_one_unseen_pod_is_enough_to_hold() -> None:
+    def look(seen: Observation) -> Observation:
+        return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
+
+    story = Story(steps((0, 9.0), (1, 1.0)), policy(), start=5).tell(HOUR)
+    before = story.replicas[-1]
+    story.observed = look
+    story.tell(HOUR)
+    assert min(story.replicas[-200:]) >= before
+    assert "1 of" in story.decisions[-1].sentence
+
+
+def test_a_fleet_grows_on_what_part_of_it_shows() -> None:
+    def look(seen: Observation) -> Observation:
+        return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
+
+    story = Story(steps((0, 6.0), (1, 14.0)), policy(), start=4).tell(HOUR)
+    story.observed = look
+    story.tell(600)
+    assert story.replicas[-1] > 4
+
+
+def test_a_restart_with_an_empty_history_does_not_shrink_before_its_window_is_seen() -> None:
+    story = Story(steps((0, 9.0), (1, 1.0)), policy(), start=5).tell(HOUR)
+    before = story.replicas[-1]
+    story.history = History()
+    story.tell(240)
+    assert min(story.replicas[-16:]) >= before
+
+
+def test_new_pods_of_a_rollout_start_a_new_capacity_estimate() -> None:
+    story = Story(steps((0, 6.0)), policy(), start=3).tell(HOUR)
+    old = story.history.steps
+    assert old is not None
+    assert old.weight > 1
+    story.observed = lambda seen: replace(
+        seen, template="new", pods=tuple(replace(pod, template="old") for pod in seen.pods)
+    )
+    story.tell(60)
+    new = story.history.steps
+    assert new is not None
+    assert new.template == "new"
+    assert new.weight == 0
+    assert new.step_time == old.step_time
+
+
+def test_the_sentence_states_the_values_that_were_compared() -> None:
+    story = Story(steps((0, 3.0), (2, 9.0)), policy(), start=2).tell(2 * HOUR + 60)
+    rise = next(decision for decision in story.decisions if decision.changes)
+    assert rise.sentence.startswith(f"wants {rise.wanted}: ")
+    for words in ("requests/s", "one replica bears", "within 2.5 s and 100 ms", "ready", f"to {rise.replicas}"):
+        assert words in rise.sentence
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    low=st.integers(1, 6),
+    high=st.integers(2, 12),
+    up=st.none() | st.integers(1, 3),
+    down=st.none() | st.integers(1, 3),
+    rate=st.floats(0.1, 60),
+)
+def test_bounds_and_step_limits_are_kept(low: int, high: int, up: int | None, down: int | None, rate: float) -> None:
+    high = max(low, high)
+    bounded = policy(min_replicas=low, max_replicas=high, scale_up_step=up, scale_down_step=down)
+    story = Story(steps((0, 2.0), (0.5, rate), (1, 0.5)), bounded, start=low).tell(1.5 * HOUR)
+    for decision in story.decisions:
+        assert low <= decision.replicas <= high
+        assert decision.replicas - decision.desired <= (up or 100)
+        assert decision.desired - decision.replicas <= (down or 100)
+
+
+@settings(max_examples=25, deadline=None)
+@given(factor=st.floats(1.0, 5.0), rate=st.floats(0.5, 10))
+def test_more_load_never_means_fewer_replicas(factor: float, rate: float) -> None:
+    story = Story(steps((0, rate)), policy(), start=4).tell(HOUR)
+    history, seen = story.history, story.observations[-1]
+    assert history.fine is not None
+    raised = history.fine.sums.copy()
+    raised[:, 1] *= factor
+    ticks = history.ticks.copy()
+    ticks[:, 3] *= factor
+    more = replace(history, fine=replace(history.fine, sums=raised), ticks=ticks)
+    later = replace(seen, time=seen.time + 15)
+    assert decide(later, more, story.policy).wanted >= decide(later, history, story.policy).wanted
+
+
+@settings(max_examples=10, deadline=None)
+@given(pace=st.sampled_from([0.25, 0.5, 2.0, 4.0]), peak=st.floats(4, 20))
+def test_a_story_told_slower_is_judged_the_same(pace: float, peak: float) -> None:
+    load = steps((0, 2.0), (1, peak), (1.5, 1.0))
+    told = Story(load, policy(), start=2).tell(2.5 * HOUR)
+    slower = Story(load, policy().slowed(pace), start=2, pace=pace).tell(2.5 * HOUR)
+    assert slower.replicas == told.replicas
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_no_decision_depends_on_the_order_of_pods(seed: int) -> None:
+    chance = random.Random(seed)
+
+    def shuffled(seen: Observation) -> Observation:
+        return replace(seen, pods=tuple(chance.sample(seen.pods, len(seen.pods))))
+
+    load = steps((0, 6.0), (0.5, 12.0), (1, 3.0))
+    told = Story(load, policy(), start=3).tell(1.5 * HOUR)
+    other = Story(load, policy(), start=3, observed=shuffled).tell(1.5 * HOUR)
+    assert [d.sentence for d in other.decisions] == [d.sentence for d in told.decisions]
+
+
+@pytest.mark.parametrize("load", [steps((0, 3.0), (2, 9.0), (4, 2.0)), wave(2.0, 12.0, 4.0)], ids=["steps", "wave"])
+def test_the_tick_changes_neither_peaks_nor_cost(load: Callable[[float], float]) -> None:
+    told = {tick: Story(load, policy(tick_seconds=tick), start=2).tell(6 * HOUR) for tick in (5.0, 15.0, 30.0)}
+    peaks = {tick: max(story.replicas) for tick, story in told.items()}
+    cost = {tick: sum(story.replicas) * tick for tick, story in told.items()}
+    assert len(set(peaks.values())) == 1, peaks
+    assert max(cost.values()) <= 1.05 * min(cost.values()), cost
+    # Each level of the fleet is reached no later than one tick after the shortest tick reached it.
+    for replicas in range(3, peaks[5.0] + 1):
+        reached = {
+            tick: next(d.time for d in story.decisions if d.replicas >= replicas) for tick, story in told.items()
+        }
+        for tick in (15.0, 30.0):
+            assert reached[tick] <= reached[5.0] + tick
+
+
+def test_the_same_observations_folded_again_give_the_same_decisions() -> None:
+    story = Story(wave(2.0, 12.0, 1.0), policy(), start=2).tell(2 * HOUR)
+    history = History()
+    for seen, decision in zip(story.observations, story.decisions, strict=True):
+        again = decide(seen, history, story.policy)
+        assert again == decision
+        history = history.then(seen, again, story.policy)
