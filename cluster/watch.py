@@ -91,13 +91,14 @@ class Watch(Generic[T]):
         self.subject = subject
         self.problem: NotObservedError | RefusedError | None = None
         """What the latest attempt died of; None while the watch is well."""
+        self.version: str | None = None
+        """The resourceVersion up to which the collection is known; None when it must be listed."""
         self._api = api
         self._path = path
         self._read = read
         self._list_as, self._watch_as = (METADATA_LIST, METADATA) if only_metadata else (JSON, JSON)
         self._pace = pace
         self._counters = counters
-        self._version: str | None = None
         self._listed = False
         self._open = False
         self._opened_at = self._heard_at = time.monotonic()
@@ -165,12 +166,12 @@ class Watch(Generic[T]):
         while True:
             pause = 0.0
             try:
-                if self._version is None:
+                if self.version is None:
                     await self._list()
                 await self._follow()
             except ExpiredError:
                 # One expiry is ordinary (a long break, a compaction) and starts over at once.
-                self._version = None
+                self.version = None
                 failures += 1
                 pause = self._pause(failures) if failures > 1 else 0.0
             except Exception as error:
@@ -179,7 +180,7 @@ class Watch(Generic[T]):
                 self._counters.watch_failures += 1
                 self.problem = self._problem_of(error)
                 if failures % FAILURES_BEFORE_A_NEW_LIST == 0:
-                    self._version = None
+                    self.version = None
                 pause = self._pause(failures)
                 if isinstance(error, StatusError) and error.retry_after_seconds:
                     pause = max(pause, min(error.retry_after_seconds, self._pace.retry_longest_seconds))
@@ -232,7 +233,7 @@ class Watch(Generic[T]):
             self.store.drop(name)
         for name, read in found.items():
             self.store.put(name, read)
-        self._version = page["metadata"]["resourceVersion"]
+        self.version = page["metadata"]["resourceVersion"]
         self._listed = True
         self.problem = None
         self._hear()
@@ -243,7 +244,7 @@ class Watch(Generic[T]):
         query = [
             ("watch", "1"),
             ("allowWatchBookmarks", "true"),
-            ("resourceVersion", self._version or ""),
+            ("resourceVersion", self.version or ""),
             ("timeoutSeconds", str(max(1, round(seconds)))),
         ]
         try:
@@ -279,7 +280,7 @@ class Watch(Generic[T]):
             else:
                 self.store.put(name, read)
             self._tell()
-        self._version = metadata["resourceVersion"]
+        self.version = metadata["resourceVersion"]
 
     def _hear(self) -> None:
         self._heard_at = time.monotonic()

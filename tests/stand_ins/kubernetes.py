@@ -45,13 +45,19 @@ class Fault:
     times: int = 1
     method: str = ""
     path: str = ""
+    query: str = ""
     message: str = "told to"
     headers: dict[str, str] = field(default_factory=dict)
     after_effect: bool = False
     """The request is carried out first, then its answer is lost."""
 
     def matches(self, request: web.Request) -> bool:
-        return self.times > 0 and self.method in ("", request.method) and self.path in request.path
+        return (
+            self.times > 0
+            and self.method in ("", request.method)
+            and self.path in request.path
+            and (not self.query or self.query in request.query)
+        )
 
 
 @dataclass
@@ -87,13 +93,17 @@ class KubernetesStandIn:
         """Rights that we do not have, as in "patch deployments/scale"."""
         self.requests: list[tuple[str, str]] = []
         self.tokens: list[str | None] = []
+        self.accepted: list[tuple[str, str]] = []
+        """Path and `Accept` of each request."""
         self.bodies: list[Any] = []
         self.silent = False
         """Watches stay open and say nothing."""
         self.watches_end_at_once = False
+        self.drop_answers = 0
+        """So many requests are carried out, and then their connection breaks."""
         self.page = 500
         self._versions = itertools.count(100)
-        self._version = 99
+        self.version = 99
         self._history: list[tuple[int, str, str, Object]] = []
         self._oldest_version = 0
         self._watchers: dict[asyncio.Queue[str | None], str] = {}
@@ -106,7 +116,7 @@ class KubernetesStandIn:
         """Also after `stop`, on the same port."""
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
@@ -171,15 +181,15 @@ class KubernetesStandIn:
         return int(self.get(thing)["spec"]["replicas"])
 
     def bookmark(self) -> None:
-        self._version = next(self._versions)
+        self.version = next(self._versions)
         for queue, collection in self._watchers.items():
-            thing = {"kind": collection, "metadata": {"resourceVersion": str(self._version)}}
+            thing = {"kind": collection, "metadata": {"resourceVersion": str(self.version)}}
             queue.put_nowait(json.dumps({"type": "BOOKMARK", "object": thing}))
 
-    def forget_history(self) -> None:
+    def forget_history(self, before: int | None = None) -> None:
         """What etcd's compaction does: watches that would go on from before get 410."""
-        self._oldest_version = self._version
-        self._history.clear()
+        self._oldest_version = self.version if before is None else before
+        self._history = [entry for entry in self._history if entry[0] > self._oldest_version]
 
     def cut_watches(self) -> None:
         for queue in list(self._watchers):
@@ -196,11 +206,11 @@ class KubernetesStandIn:
         return next(k.plural for k in self.kinds if k.kind == kind)
 
     def _record(self, change: str, key: tuple[str, str, str], thing: Object) -> None:
-        self._version = next(self._versions)
-        thing["metadata"]["resourceVersion"] = str(self._version)
+        self.version = next(self._versions)
+        thing["metadata"]["resourceVersion"] = str(self.version)
         collection = f"{key[1]}/{key[0]}"
         shown = copy.deepcopy(thing)
-        self._history.append((self._version, change, collection, shown))
+        self._history.append((self.version, change, collection, shown))
         for queue, watched in self._watchers.items():
             if watched == collection and not self.silent:
                 queue.put_nowait(json.dumps({"type": change, "object": shown}))
@@ -210,6 +220,7 @@ class KubernetesStandIn:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
         self.tokens.append(request.headers.get("Authorization"))
+        self.accepted.append((request.path, request.headers.get("Accept", "")))
         body = await request.json() if request.can_read_body else None
         self.bodies.append(body)
         for fault in self.faults:
@@ -218,6 +229,12 @@ class KubernetesStandIn:
                 if fault.after_effect:
                     await self._route(request, body)
                 return _status(fault.status, fault.message, fault.headers)
+        if self.drop_answers:
+            self.drop_answers -= 1
+            carried_out = await self._route(request, body)
+            assert request.transport is not None
+            request.transport.abort()
+            return carried_out
         return await self._route(request, body)
 
     async def _route(self, request: web.Request, body: Any) -> web.StreamResponse:
@@ -271,7 +288,7 @@ class KubernetesStandIn:
         things = [thing for key, thing in sorted(self.objects.items()) if key[:2] == (plural, namespace)]
         first = int(request.query.get("continue", "0"))
         last = first + min(self.page, int(request.query.get("limit", self.page)))
-        metadata = {"resourceVersion": str(self._version)}
+        metadata = {"resourceVersion": str(self.version)}
         if last < len(things):
             metadata["continue"] = str(last)
         # A list's items say neither apiVersion nor kind.
@@ -285,8 +302,6 @@ class KubernetesStandIn:
         since = int(request.query["resourceVersion"])
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        if self.watches_end_at_once:
-            return response
         if since < self._oldest_version:
             gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": f"too old resource version: {since}"}
             await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
@@ -295,6 +310,8 @@ class KubernetesStandIn:
         for version, change, watched, thing in self._history:
             if version > since and watched == collection and not self.silent:
                 queue.put_nowait(json.dumps({"type": change, "object": thing}))
+        if self.watches_end_at_once:
+            queue.put_nowait(None)
         self._watchers[queue] = collection
         try:
             async with asyncio.timeout(float(request.query["timeoutSeconds"])):
@@ -303,8 +320,6 @@ class KubernetesStandIn:
                     if bare:
                         event["object"] = _bared(event["object"])
                     await response.write(json.dumps(event).encode() + b"\n")
-            if request.transport is not None:
-                request.transport.abort()
         except (TimeoutError, ConnectionError):
             pass
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +9,6 @@ Object = dict[str, Any]
 
 NAMESPACE = "inference"
 START = 1_760_000_000.0
-
-_uids = itertools.count(1)
 
 
 def stamp(unix: float) -> str:
@@ -22,7 +19,7 @@ def _object(api_version: str, kind: str, name: str, owner: Object | None, labels
     metadata: Object = {
         "name": name,
         "namespace": NAMESPACE,
-        "uid": f"uid-{next(_uids)}",
+        "uid": f"{kind}/{name}",
         "creationTimestamp": stamp(START),
         "labels": labels,
         "generation": 1,
