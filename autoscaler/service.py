@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import time
-from typing import Any, Final, Protocol
+from typing import Final
 
 from autoscaler.events import Announcement, Repetition, announcement
 from autoscaler.fleet import Fleet
@@ -21,6 +21,7 @@ from autoscaler.loop import Turn, turn
 from autoscaler.schedule import Schedule, share_of_tick
 from autoscaler.telemetry import Figures, Telemetry
 from cluster.errors import ClusterError
+from policies.scaling.demand import LoadBin
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
 from policies.scaling.resource import Mode, VLLMAutoscaler
@@ -29,16 +30,15 @@ from policies.scaling.settings import ScalingPolicy
 log = logging.getLogger(__name__)
 
 TICKS_UNTIL_STUCK: Final = 3
-STOP_SECONDS: Final = 4.5
-"""For the write in flight; with what is closed after it, the program ends within 5 s."""
+STOP_SECONDS: Final = 4.2
+"""For the write in flight, which takes 4 s at most; with what is closed after it, the program ends within 5 s."""
 REFILL_SECONDS: Final = 60.0
-EVENTS_IN_FLIGHT: Final = 1_000
+"""How long the first turn waits for the past, and how long after a failure it is asked for again."""
 
-
-class Recorder(Protocol):
-    """Writes a Kubernetes event on a target."""
-
-    async def __call__(self, resource: VLLMAutoscaler, announcement: Announcement) -> None: ...
+Tell = Callable[[Announcement], Awaitable[None]]
+"""Writes a Kubernetes event on a target; returns at once and never fails."""
+Refill = Callable[[], Awaitable[Sequence[LoadBin]]]
+"""Reads a target's past back from where its metrics are kept, or raises a ClusterError."""
 
 
 @dataclass(slots=True)
@@ -51,9 +51,15 @@ class Target:
     figures: Figures
     phase: float = 0.0
     """Where in the tick its turns begin, 0 to 1; targets that share a reading share it."""
+    tell: Tell | None = None
+    refill: Refill | None = None
     history: History = field(default_factory=History)
-    refill: Callable[[History], Awaitable[History]] | None = None
+    past: Sequence[LoadBin] = ()
+    """Read back, and not yet part of the history."""
+    first_seen_at: float | None = None
+    """Time of the first observation: what is older is known from the refilled past alone."""
     expected: int | None = None
+    """What the last turn left in force, None where that is unknown."""
     repetition: Repetition = field(default_factory=Repetition)
     writing: bool = False
     had_turn: bool = False
@@ -71,9 +77,18 @@ class Target:
         return TICKS_UNTIL_STUCK * self.policy.tick_seconds + timeout
 
 
-def target_of(resource: VLLMAutoscaler, fleet: Fleet, *, tick_seconds: float, phase: float = 0.0) -> Target:
+def target_of(
+    resource: VLLMAutoscaler,
+    fleet: Fleet,
+    *,
+    tick_seconds: float,
+    phase: float = 0.0,
+    tell: Tell | None = None,
+    refill: Refill | None = None,
+) -> Target:
     """A target before its first turn."""
     policy = ScalingPolicy.of(resource.spec, tick_seconds=tick_seconds)
+    # Refits cost more than turns: they are spread over their period, whatever the turns share.
     offset = policy.refit_seconds * share_of_tick(resource.key)
     return Target(
         resource=resource,
@@ -81,6 +96,8 @@ def target_of(resource: VLLMAutoscaler, fleet: Fleet, *, tick_seconds: float, ph
         policy=ScalingPolicy.of(resource.spec, tick_seconds=tick_seconds, refit_offset_seconds=offset),
         figures=Figures(resource.metadata.namespace, resource.metadata.name, resource.spec.mode is Mode.SHADOW),
         phase=phase,
+        tell=tell,
+        refill=refill,
     )
 
 
@@ -110,27 +127,24 @@ class Service:
         telemetry: Telemetry,
         *,
         tick_seconds: float,
-        record_event: Recorder | None = None,
         journal: Journal | None = None,
+        refill_seconds: float = REFILL_SECONDS,
     ) -> None:
         self.targets = targets
         self.telemetry = telemetry
         self._tick_seconds = tick_seconds
-        self._record_event = record_event
         self._journal = journal
+        self._refill_seconds = refill_seconds
         self._tasks: dict[asyncio.Task[None], Target] = {}
-        self._telling: set[asyncio.Task[None]] = set()
         self._stopping = False
         telemetry.targets.extend(target.figures for target in targets)
-        if journal:
-            telemetry.sources.append(lambda: [("preheat_journal_dropped_total", (), journal.dropped)])
 
     async def run(self) -> None:
-        """Refill every history, then take turns until `stop`."""
+        """Read every past back, then take turns until `stop`."""
         start = asyncio.get_running_loop().time()
-        for target in self.targets:
-            task = asyncio.create_task(self._run(target, start), name=target.resource.key)
-            self._tasks[task] = target
+        self._tasks = {
+            asyncio.create_task(self._run(target, start), name=target.resource.key): target for target in self.targets
+        }
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def stop(self) -> None:
@@ -139,13 +153,10 @@ class Service:
         for task, target in self._tasks.items():
             if not target.writing:
                 task.cancel()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + STOP_SECONDS
-        for unfinished in (self._tasks, self._telling):  # the last turns have something to tell
-            if unfinished:
-                _, late = await asyncio.wait(unfinished, timeout=max(0.0, end - loop.time()))
-                for task in late:
-                    task.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
 
     def stuck(self) -> list[str]:
         """Targets whose last turn ended too long ago."""
@@ -161,12 +172,40 @@ class Service:
         return [target.resource.key for target in self.targets if not target.had_turn]
 
     async def _run(self, target: Target, start: float) -> None:
-        loop = asyncio.get_running_loop()
-        if target.refill:
-            await self._refill(target, target.refill)
         schedule = Schedule(start + target.phase * self._tick_seconds, self._tick_seconds)
-        number = schedule.number_at_or_after(loop.time())
+        if target.refill is None:
+            return await self._take_turns(target, schedule)
+        tried = asyncio.Event()
+        refilling = asyncio.create_task(self._refill(target, target.refill, tried))
+        try:
+            await _within(self._refill_seconds, tried)
+            await self._take_turns(target, schedule)
+        finally:
+            refilling.cancel()
+
+    async def _refill(self, target: Target, refill: Refill, tried: asyncio.Event) -> None:
+        """Read the past back; while that fails, turns go on without it and it is asked for again."""
+        while True:
+            try:
+                target.past = await refill()
+            except ClusterError as error:
+                log.log(
+                    logging.DEBUG if tried.is_set() else logging.WARNING,
+                    f"its past cannot be read, so it begins without and will not shrink at once: {error}",
+                    extra={"target": target.resource.key},
+                )
+                target.figures.count("preheat_errors_total", "refill")
+            else:
+                log.info("its past was read back", extra={"target": target.resource.key, "bins": len(target.past)})
+                return
+            finally:
+                tried.set()
+            await asyncio.sleep(self._refill_seconds)
+
+    async def _take_turns(self, target: Target, schedule: Schedule) -> None:
+        loop = asyncio.get_running_loop()
         target.last_turn_at = loop.time()
+        number = schedule.number_at_or_after(loop.time())
         while not self._stopping:
             due = schedule.due(number)
             await asyncio.sleep(due - loop.time())
@@ -184,29 +223,22 @@ class Service:
             target.figures.count("preheat_ticks_skipped_total", times=following - number - 1)
             number = following
 
-    async def _refill(self, target: Target, refill: Callable[[History], Awaitable[History]]) -> None:
-        try:
-            async with asyncio.timeout(REFILL_SECONDS):
-                target.history = await refill(target.history)
-        except (ClusterError, TimeoutError) as error:
-            reason = str(error) or f"it took longer than {REFILL_SECONDS:g} s"
-            told = f"its past could not be read, so it begins without and will not shrink at once: {reason}"
-            log.warning(told, extra={"target": target.resource.key})
-            target.figures.count("preheat_errors_total", "refill")
-
     async def turn(self, target: Target) -> None:
         """One turn of one target, and everything that is told of it."""
+        _remember_past(target)
         ended = await turn(_Watched(target), target.history, target.policy, shadow=target.shadow)
         target.history = ended.history
+        if ended.observation and target.first_seen_at is None:
+            target.first_seen_at = ended.observation.time
         now = time()
         target.figures.follow(ended, now, self._tick_seconds)
         if self._journal:
             self._journal.record(Entry.of(target.resource.key, now, ended))
-        self._announce(target, ended)
-        if ended.observation is not None:
+        await self._announce(target, ended)
+        if ended.observation:
             target.expected = ended.replicas_in_force
 
-    def _announce(self, target: Target, ended: Turn) -> None:
+    async def _announce(self, target: Target, ended: Turn) -> None:
         said = announcement(ended, target.expected)
         if said.reason == "ScaledByOther":
             target.figures.count("preheat_scaled_by_others_total")
@@ -216,20 +248,22 @@ class Service:
             said.message,
             extra={"target": target.resource.key, "outcome": ended.outcome.value, "reason": said.reason},
         )
-        if news and said.reason and not target.shadow and self._record_event:
-            self._tell(self._record_event(target.resource, said))
+        # Shadow mode writes nothing, not even this.
+        if news and said.reason and target.tell and not target.shadow:
+            await target.tell(said)
 
-    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
-        if len(self._telling) >= EVENTS_IN_FLIGHT:
-            telling.close()
-            self.telemetry.counts["preheat_events_dropped_total"] += 1
-            return
-        task = asyncio.create_task(telling)
-        self._telling.add(task)
-        task.add_done_callback(self._told)
 
-    def _told(self, task: asyncio.Task[None]) -> None:
-        self._telling.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            self.telemetry.counts["preheat_events_dropped_total"] += 1
-            log.warning("an event could not be written: %s", error)
+def _remember_past(target: Target) -> None:
+    """Take in what was read back of the time before the first look; the time since then was seen better."""
+    if target.past:
+        seen_from = target.first_seen_at or float("inf")
+        older = [bin for bin in target.past if bin.start + bin.seconds <= seen_from]
+        target.history, target.past = target.history.refilled(older, target.policy), ()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass  # it goes on beside the turns

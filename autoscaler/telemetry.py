@@ -90,17 +90,37 @@ METRICS: Final = tuple(
         ("preheat_tick_duration_seconds", "histogram", (), "How long a turn took"),
         ("preheat_tick_lateness_seconds", "histogram", (), "How long after its time a turn began"),
         ("preheat_prometheus_requests_total", "counter", SERVER, "HTTP requests to a Prometheus"),
-        ("preheat_prometheus_errors_total", "counter", SERVER, "Those that failed or were not whole"),
+        ("preheat_prometheus_errors_total", "counter", (*SERVER, "kind"), "Those that failed, by kind"),
         (
-            "preheat_prometheus_dropped_series_total",
+            "preheat_prometheus_remarks_total",
             "counter",
             SERVER,
-            "Series that joined no existing pod of a target",
+            "Warnings and infos beside its answers; with any, samples are partial",
+        ),
+        (
+            "preheat_prometheus_dropped_series",
+            "gauge",
+            SERVER,
+            "Series of vLLM in the last reading that joined no existing pod of a target",
         ),
         ("preheat_prometheus_reading_seconds", "gauge", SERVER, "How long the last reading took"),
+        ("preheat_prometheus_clock_ahead_seconds", "gauge", SERVER, "How far its clock is ahead of ours"),
         ("preheat_kubernetes_requests_total", "counter", (), "HTTP requests to the API server"),
-        ("preheat_kubernetes_errors_total", "counter", (), "Those that failed or were refused"),
-        ("preheat_events_dropped_total", "counter", (), "Kubernetes events that could not be written"),
+        (
+            "preheat_kubernetes_errors_total",
+            "counter",
+            ("status",),
+            "Those that failed, by HTTP status, or `timeout` or `connection`",
+        ),
+        ("preheat_kubernetes_watch_failures_total", "counter", (), "Watches that broke and were begun anew"),
+        ("preheat_kubernetes_watch_age_seconds", "gauge", (), "Since the most silent watch was heard"),
+        ("preheat_events_written_total", "counter", (), "Kubernetes events written"),
+        (
+            "preheat_events_dropped_total",
+            "counter",
+            (),
+            "Kubernetes events that failed, or were one too many for the API server",
+        ),
         ("preheat_journal_dropped_total", "counter", (), "Turns that could not be written to the journal"),
     )
 )
@@ -257,8 +277,6 @@ class Telemetry(Collector):
         self.sources: list[Numbers] = [lambda: [("preheat_build_info", (version,), 1)]]
         self.durations = Durations()
         self.latenesses = Durations()
-        self.counts: Counter[str] = Counter()
-        """Of metrics without labels."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -288,14 +306,3 @@ class Telemetry(Collector):
             yield from ((name, target + labels, value) for name, labels, value in figures.numbers())
         for source in self.sources:
             yield from source()
-        for metric in METRICS:
-            if metric.kind == "counter" and metric.labels == () and metric.name not in _ASKED_ELSEWHERE:
-                yield metric.name, (), self.counts[metric.name]
-
-
-_ASKED_ELSEWHERE: Final = (
-    "preheat_kubernetes_requests_total",
-    "preheat_kubernetes_errors_total",
-    "preheat_journal_dropped_total",
-)
-"""Counted where they happen, and read from there at a scrape."""

@@ -1,0 +1,129 @@
+"""A target in a real cluster: Kubernetes shows its pods, Prometheus what they do, `scale` takes the number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from time import time
+from typing import Protocol
+
+from autoscaler.events import Announcement
+from autoscaler.fleet import MetricsNotObservedError
+from autoscaler.together import Together
+from cluster.errors import NotObservedError
+from cluster.events import EventType
+from cluster.objects import TargetState
+from cluster.prometheus_queries import PodAddress, TargetPods
+from cluster.prometheus_readings import Reading
+from policies.scaling.observation import Observation, Pod, PodSample, PodStage, SampleState
+from policies.scaling.resource import ScaleTargetRef, VLLMAutoscaler
+
+
+class Kubernetes(Protocol):
+    """What a target needs of `cluster.kubernetes.Cluster`."""
+
+    async def target(self, ref: ScaleTargetRef, namespace: str) -> TargetState: ...
+
+    async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int: ...
+
+    async def event(
+        self,
+        ref: ScaleTargetRef,
+        namespace: str,
+        uid: str,
+        reason: str,
+        message: str,
+        type_: EventType = EventType.NORMAL,
+    ) -> None: ...
+
+
+class Metrics(Protocol):
+    """What a target needs of `cluster.prometheus.Prometheus`."""
+
+    async def samples(
+        self, targets: Mapping[str, TargetPods], now: float, *, previous: Mapping[str, Reading] | None = None
+    ) -> Mapping[str, Reading]: ...
+
+
+Readings = Together[tuple[TargetPods, Reading], Reading]
+"""The readings of one Prometheus, asked for with what each target read before."""
+
+
+def shared_readings(metrics: Metrics) -> Readings:
+    """One reading a tick for all targets of a Prometheus."""
+
+    async def read(asked: Mapping[str, tuple[TargetPods, Reading]]) -> Mapping[str, Reading]:
+        targets = {key: target for key, (target, _) in asked.items()}
+        return await metrics.samples(targets, time(), previous={key: past for key, (_, past) in asked.items()})
+
+    return Together(read)
+
+
+class ClusterFleet:
+    """Satisfies `Fleet`."""
+
+    def __init__(self, resource: VLLMAutoscaler, kubernetes: Kubernetes, readings: Readings) -> None:
+        self._resource = resource
+        self._ref = resource.spec.scale_target_ref
+        self._namespace = resource.metadata.namespace
+        self._kubernetes = kubernetes
+        self._readings = readings
+        self._uid = ""
+        readings.members += 1
+
+    async def observe(self, previous: Observation | None) -> Observation:
+        """The target as both servers show it now."""
+        state = await self._kubernetes.target(self._ref, self._namespace)
+        self._uid = state.uid
+        question = (self._asked(state), _reading_before(previous))
+        try:
+            reading = await self._readings.ask(self._resource.key, question)
+        except NotObservedError as error:
+            raise MetricsNotObservedError(str(error)) from error
+        return observation(time(), state, reading)
+
+    async def scale(self, expected: int, replicas: int) -> None:
+        """Ask for the replicas, provided that `expected` are still asked for."""
+        await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
+
+    async def tell(self, said: Announcement) -> None:
+        """Write an event on the target; one that is gone is still named."""
+        type_ = EventType.WARNING if said.is_warning else EventType.NORMAL
+        await self._kubernetes.event(self._ref, self._namespace, self._uid, said.reason, said.message, type_=type_)
+
+    def _asked(self, state: TargetState) -> TargetPods:
+        prometheus = self._resource.spec.prometheus
+        return TargetPods(
+            pods=[PodAddress(self._namespace, pod.name, state.pod_ips.get(pod.name, "")) for pod in state.pods],
+            objectives=self._resource.spec.objectives,
+            arrivals=prometheus.arrivals,
+            labels=prometheus.labels,
+        )
+
+
+def observation(now: float, state: TargetState, reading: Reading) -> Observation:
+    """Both views in one."""
+    return Observation(
+        time=now,
+        desired=state.desired,
+        pods=tuple(_with_sample(pod, reading.samples) for pod in state.pods),
+        template=state.template,
+        rolling=state.rolling,
+        model_name=reading.model_name,
+        arrivals_total=reading.arrivals_total,
+        problems=reading.problems,
+    )
+
+
+def _with_sample(pod: Pod, samples: Mapping[str, PodSample]) -> Pod:
+    sample = samples.get(pod.name)
+    if sample is not None and sample.state is SampleState.ABSENT and pod.stage is not PodStage.READY:
+        return pod  # nothing is expected of it yet
+    return replace(pod, sample=sample)
+
+
+def _reading_before(previous: Observation | None) -> Reading:
+    """What the last look said, from which idleness and loss are told."""
+    if previous is None:
+        return Reading({})
+    return Reading({pod.name: pod.sample for pod in previous.pods if pod.sample})
