@@ -1,0 +1,137 @@
+"""What could be foreseen of a trace: the replicas of one who knows the mean load to come, but no single arrival.
+
+Arriving work in replica-seconds a second, averaged over a centred window; as many replicas as the highest mean
+of the coming cold start asks for at one constant use ρ of each. The ρ at which the attainment is just reached
+is found by search, GPU-hours interpolated between the last two tried: a mark to compare with, not a proof.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.resource import Objectives
+from simulations.engine import Engine
+from simulations.replay import Replay, Schedule, replay
+from simulations.traces.trace import Trace
+
+WINDOW_SECONDS = 600.0
+BATCH = 48
+"""Sequences among which the fixed cost of a step is shared, in the work of a request."""
+AHEAD_SECONDS = 30.0
+"""Beyond the cold start: a replica is there when the load it is for begins."""
+
+
+def request_work_seconds(trace: Trace, engine: Engine) -> NDArray[np.float64]:
+    """Replica-seconds that each request costs: d·prompt + b·out + c·out·(prompt + out/2) + a·out/48."""
+    s = engine.step_ms
+    prompt = trace.prompt_tokens.astype(np.float64)
+    out = trace.output_tokens.astype(np.float64)
+    # The roofline's share of a token, at the budget where it is compute that binds.
+    d, a = s.d + s.k, s.a + s.w
+    return np.asarray((d * prompt + s.b * out + s.c * out * (prompt + out / 2) + a * out / BATCH) / 1000)
+
+
+def mean_work(trace: Trace, engine: Engine, *, step_seconds: float, end_seconds: float) -> NDArray[np.float64]:
+    """At each step, the mean arriving work over the window around it, the trace's ends cutting the window."""
+    arrived = np.concatenate(([0.0], np.cumsum(request_work_seconds(trace, engine))))
+    times = np.arange(0.0, end_seconds + step_seconds, step_seconds)
+    start = np.maximum(times - WINDOW_SECONDS / 2, 0.0)
+    end = np.minimum(times + WINDOW_SECONDS / 2, end_seconds)
+    before = np.searchsorted(trace.arrived_at_seconds, start, side="left")
+    until = np.searchsorted(trace.arrived_at_seconds, end, side="left")
+    return np.asarray((arrived[until] - arrived[before]) / np.maximum(end - start, step_seconds))
+
+
+def schedule(
+    trace: Trace,
+    engine: Engine,
+    use: float,
+    *,
+    cold_start_seconds: float,
+    min_replicas: int,
+    max_replicas: int,
+    step_seconds: float = 15.0,
+) -> Schedule:
+    """Replicas a step: the most that the mean work asks for from now until a cold start and a little later."""
+    mean = mean_work(trace, engine, step_seconds=step_seconds, end_seconds=trace.end_seconds)
+    ahead = math.ceil((cold_start_seconds + AHEAD_SECONDS) / step_seconds)
+    padded = np.concatenate((mean, np.zeros(ahead)))
+    highest = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
+    replicas = np.clip(np.ceil(np.round(highest / use, 9)), min_replicas, max_replicas).astype(int)
+    return Schedule(f"foreseeable:{use:g}", step_seconds, tuple(replicas.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseeable:
+    """GPU-hours at the attainment, interpolated, and the two replays between which it lies."""
+
+    gpu_hours: float
+    use: float
+    """ρ of the leaner replay that still reached it."""
+    reached: Replay
+    missed: Replay | None
+    """None where even the leanest tried reached it."""
+
+
+def foreseeable(
+    trace: Trace,
+    engine: Engine,
+    *,
+    objectives: Objectives,
+    cold_start_seconds: float,
+    max_replicas: int,
+    min_replicas: int = 1,
+    tick_seconds: float = 15.0,
+    score_from_seconds: float = 0.0,
+    tolerance: float = 0.005,
+    tried: Callable[[float, Replay], None] | None = None,
+) -> Foreseeable | None:
+    """Searches the highest ρ that reaches the attainment; None where none does."""
+
+    def at(use: float) -> Replay:
+        plan = schedule(
+            trace,
+            engine,
+            use,
+            cold_start_seconds=cold_start_seconds,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            step_seconds=tick_seconds,
+        )
+        result = replay(
+            trace,
+            engine,
+            plan,
+            objectives=objectives,
+            cold_start_seconds=cold_start_seconds,
+            tick_seconds=tick_seconds,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            start_replicas=plan.replicas[0],
+            score_from_seconds=score_from_seconds,
+        )
+        if tried is not None:
+            tried(use, result)
+        return result
+
+    low, high = 0.05, 1.5
+    best, worst = at(low), at(high)
+    if best.attainment < objectives.attainment:
+        return None
+    if worst.attainment >= objectives.attainment:
+        return Foreseeable(worst.gpu_hours, high, worst, None)
+    while high - low > tolerance:
+        middle = (low + high) / 2
+        result = at(middle)
+        if result.attainment >= objectives.attainment:
+            low, best = middle, result
+        else:
+            high, worst = middle, result
+    share = (best.attainment - objectives.attainment) / (best.attainment - worst.attainment)
+    hours = best.gpu_hours + share * (worst.gpu_hours - best.gpu_hours)
+    return Foreseeable(hours, low, best, worst)
