@@ -22,5 +22,9 @@ class RefusedError(ClusterError):
         self.right = right
 
 
+class TargetNotFoundError(RefusedError):
+    """What is to be scaled does not exist, or is on its way out."""
+
+
 class OvertakenError(ClusterError):
     """Somebody changed the number that the decision was made from: respect it for this tick."""

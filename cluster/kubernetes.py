@@ -18,7 +18,7 @@ from kubernetes_asyncio.client import ApiClient
 from cluster import credentials, ownership, rights
 from cluster.api import Api, Counters, Pace, StatusError, meaning
 from cluster.discovery import Discovery, Resource
-from cluster.errors import ClusterError, RefusedError
+from cluster.errors import ClusterError, RefusedError, TargetNotFoundError
 from cluster.events import Events, EventType, Subject
 from cluster.objects import (
     FULLY_READ_KINDS,
@@ -93,12 +93,12 @@ class Cluster:
         workload = targets.store.get(ref.name)
         if workload is None:
             near = difflib.get_close_matches(ref.name, targets.store.names(), n=1)
-            raise RefusedError(
+            raise TargetNotFoundError(
                 f"{subject} does not exist: "
                 + (f"did you mean '{near[0]}'?" if near else "create it, or correct spec.scaleTargetRef")
             )
         if workload.being_deleted:
-            raise RefusedError(f"{subject} is being deleted: remove its VLLMAutoscaler, or create it again")
+            raise TargetNotFoundError(f"{subject} is being deleted: remove its VLLMAutoscaler, or create it again")
         scale = await self._scale_of(resource, workload, namespace, subject)
         selector = _selector_of(scale, subject)
         claimed = await self._claim(view, resource, workload, selector)

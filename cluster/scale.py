@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from cluster.api import JSON_PATCH, PASSING, Api, Pace, StatusError, UnansweredError, meaning
-from cluster.errors import NotObservedError, OvertakenError, RefusedError
+from cluster.errors import NotObservedError, OvertakenError, RefusedError, TargetNotFoundError
 from cluster.objects import Scale, scale_of
 
 ATTEMPTS = 4
@@ -31,7 +31,7 @@ async def read_scale(api: Api, path: str, subject: str) -> Scale:
                 "set its replicas once by hand"
             ) from error
         if error.status == 404:
-            raise RefusedError(f"{subject} does not exist: create it, or correct spec.scaleTargetRef") from error
+            raise TargetNotFoundError(f"{subject} does not exist: create it, or correct spec.scaleTargetRef") from error
         raise meaning(error, subject) from error
 
 
@@ -67,7 +67,9 @@ async def write_scale(api: Api, path: str, subject: str, *, expected: int, repli
                     api, path, subject, error, expected=expected, replicas=replicas, excused=may_have_worked
                 )
             if error.status == 404:
-                raise RefusedError(f"{subject} does not exist: create it, or correct spec.scaleTargetRef") from error
+                raise TargetNotFoundError(
+                    f"{subject} does not exist: create it, or correct spec.scaleTargetRef"
+                ) from error
             failure = meaning(error, subject)
             if error.status not in PASSING:
                 raise failure from error
