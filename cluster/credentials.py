@@ -114,7 +114,9 @@ async def _read_kubeconfig(
             raise RefusedError(
                 f"{source} has no context '{context}': write --context with one of {', '.join(known)}"
             ) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # Of the others the words speak of Python, not of the file.
+        speaks = isinstance(error, ConfigException | OSError | yaml.YAMLError) and str(error)
+        reason = " ".join(str(error).split()) if speaks else "it must hold clusters, users and contexts"
         raise RefusedError(f"{source} is not a kubeconfig that can be used: {reason}") from error
     # The library's own types know the loader only as it is before it has loaded.
     loaded: Any = loader

@@ -7,9 +7,11 @@ wordless 422 of a failed test. It checks nothing that is not asked of it here.
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import itertools
 import json
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,16 +111,18 @@ class KubernetesStandIn:
         self._watchers: dict[asyncio.Queue[str | None], str] = {}
         self._runner: web.AppRunner | None = None
         self._port = 0
+        self.scheme = "http"
 
     # -- its life ------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Also after `stop`, on the same port."""
+        self.scheme = "https" if tls else "http"
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=tls)
         await site.start()
         assert site._server is not None
         self._port = self._runner.addresses[0][1]
@@ -131,13 +135,16 @@ class KubernetesStandIn:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{self.scheme}://127.0.0.1:{self._port}"
 
-    def kubeconfig(self, path: Path, **user: Any) -> str:
+    def kubeconfig(self, path: Path, ca: str | None = None, **user: Any) -> str:
+        cluster: Object = {"server": self.url}
+        if ca is not None:
+            cluster["certificate-authority-data"] = base64.b64encode(ca.encode()).decode()
         content = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "here", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "here", "cluster": cluster}],
             "users": [{"name": "us", "user": user or {"token": "a-token"}}],
             "contexts": [{"name": "ours", "context": {"cluster": "here", "user": "us"}}],
             "current-context": "ours",
