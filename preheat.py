@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from pathlib import Path
+from typing import NoReturn
+
 import click
 
 
@@ -9,6 +14,81 @@ import click
 @click.version_option(package_name="preheat")
 def main() -> None:
     """Scale vLLM ahead of the load, place it where it fits, and replay what any policy would have cost."""
+
+
+_kubeconfig = click.option("--kubeconfig", metavar="FILE", help="Else KUBECONFIG is read, else the pod's own account.")
+_context = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+_file = click.Path(path_type=Path)
+
+
+def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
+    """A user's mistake: what it is, one sentence a line, and exit status 2."""
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(2)
+
+
+@main.command()
+@click.option("--config", type=_file, required=True, metavar="FILE", help="One VLLMAutoscaler a document.")
+@_kubeconfig
+@_context
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where /metrics, /healthz, /readyz are served.")
+@click.option("--port", default=8080, show_default=True)
+@click.option(
+    "--tick", type=click.FloatRange(0.1, 300), default=15, show_default=True, help="Seconds between decisions."
+)
+@click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
+@click.option("--verbose", is_flag=True, help="Log every decision, not only what is new.")
+def autoscaler(
+    config: Path,
+    kubeconfig: str | None,
+    context: str | None,
+    host: str,
+    port: int,
+    tick: float,
+    journal: Path | None,
+    verbose: bool,
+) -> None:
+    """Scale the targets of a file ahead of their load."""
+    from autoscaler import logs, program
+    from autoscaler.config import ConfigError
+
+    logs.configure(verbose=verbose)
+    try:
+        asyncio.run(program.serve(program.Options(config, kubeconfig, context, host, port, tick, journal)))
+    except ConfigError as error:
+        _mend(error.problems)
+
+
+@main.command()
+@click.argument("file", type=_file)
+@_kubeconfig
+@_context
+def check(file: Path, kubeconfig: str | None, context: str | None) -> None:
+    """Say all that is wrong with a file, with the Prometheus it names, and with its targets."""
+    from autoscaler.check import check as check_all
+
+    report = asyncio.run(check_all(file, kubeconfig, context))
+    for note in report.notes:
+        click.echo(note)
+    if report.problems:
+        _mend(report.problems)
+    click.echo(f"{file}: nothing is wrong")
+
+
+@main.command()
+@click.argument("target")
+@click.option("--at", metavar="TIME", help="ISO 8601 (UTC unless it says otherwise) or unix seconds; else the last.")
+@click.option("--journal", type=_file, required=True, metavar="DIR", help="What `preheat autoscaler --journal` wrote.")
+def explain(target: str, at: str | None, journal: Path) -> None:
+    """Tell why TARGET ([NAMESPACE/]NAME) was scaled as it was, at a time or last."""
+    from autoscaler.config import ConfigError
+    from autoscaler.explain import explain as story
+
+    try:
+        click.echo(story(journal, target, at))
+    except ConfigError as error:
+        _mend(error.problems)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from autoscaler.events import Announcement
 from autoscaler.fleet import MetricsNotObservedError
@@ -13,10 +14,17 @@ from autoscaler.together import Together
 from cluster.errors import NotObservedError
 from cluster.events import EventType
 from cluster.objects import TargetState
+from cluster.prometheus_history import HistoryTarget, Past
 from cluster.prometheus_queries import PodAddress, TargetPods
 from cluster.prometheus_readings import Reading
+from policies.scaling.demand import LoadBin
 from policies.scaling.observation import Observation, Pod, PodSample, PodStage, SampleState
 from policies.scaling.resource import ScaleTargetRef, VLLMAutoscaler
+
+log = logging.getLogger(__name__)
+
+PASTS_GATHER_SECONDS: Final = 1.0
+"""At start every target is looked up first, some of them for the first time."""
 
 
 class Kubernetes(Protocol):
@@ -44,6 +52,8 @@ class Metrics(Protocol):
         self, targets: Mapping[str, TargetPods], now: float, *, previous: Mapping[str, Reading] | None = None
     ) -> Mapping[str, Reading]: ...
 
+    async def load_history(self, targets: Mapping[str, HistoryTarget], until: float) -> Mapping[str, Past]: ...
+
 
 Readings = Together[tuple[TargetPods, Reading], Reading]
 """The readings of one Prometheus, asked for with what each target read before."""
@@ -59,17 +69,32 @@ def shared_readings(metrics: Metrics) -> Readings:
     return Together(read)
 
 
+Pasts = Together[HistoryTarget, Past]
+"""The pasts of the targets of one Prometheus, read back at start."""
+
+
+def shared_pasts(metrics: Metrics) -> Pasts:
+    """One reading of the past for all targets of a Prometheus."""
+
+    async def read(asked: Mapping[str, HistoryTarget]) -> Mapping[str, Past]:
+        return await metrics.load_history(asked, time())
+
+    return Together(read, gather_seconds=PASTS_GATHER_SECONDS)
+
+
 class ClusterFleet:
     """Satisfies `Fleet`."""
 
-    def __init__(self, resource: VLLMAutoscaler, kubernetes: Kubernetes, readings: Readings) -> None:
+    def __init__(self, resource: VLLMAutoscaler, kubernetes: Kubernetes, readings: Readings, pasts: Pasts) -> None:
         self._resource = resource
         self._ref = resource.spec.scale_target_ref
         self._namespace = resource.metadata.namespace
         self._kubernetes = kubernetes
         self._readings = readings
+        self._pasts = pasts
         self._uid = ""
         readings.members += 1
+        pasts.members += 1
 
     async def observe(self, previous: Observation | None) -> Observation:
         """The target as both servers show it now."""
@@ -85,6 +110,22 @@ class ClusterFleet:
     async def scale(self, expected: int, replicas: int) -> None:
         """Ask for the replicas, provided that `expected` are still asked for."""
         await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
+
+    async def past(self) -> Sequence[LoadBin]:
+        """The load of the last days, as far as Prometheus has it."""
+        state = await self._kubernetes.target(self._ref, self._namespace)
+        names = "|".join(pod.name.replace(".", "[.]") for pod in state.pods)
+        pattern = state.pod_name_pattern or names
+        if not pattern:
+            return ()  # of a kind that fixes no names, without a pod: nothing says which series were its
+        prometheus = self._resource.spec.prometheus
+        asked = HistoryTarget(self._namespace, pattern, prometheus.arrivals, prometheus.labels)
+        past = await self._pasts.ask(self._resource.key, asked)
+        if past.problems and not past.bins:
+            raise MetricsNotObservedError("; ".join(past.problems))
+        for problem in past.problems:
+            log.warning("its past was read in part: %s", problem, extra={"target": self._resource.key})
+        return past.bins
 
     async def tell(self, said: Announcement) -> None:
         """Write an event on the target; one that is gone is still named."""

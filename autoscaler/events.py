@@ -40,6 +40,8 @@ def announcement(turn: Turn, expected: int | None) -> Announcement:
             return Announcement(f"holds: {turn.problem}", warning, "HeldTargetUnseen")
         case Outcome.REFUSED if turn.right:
             return Announcement(f"holds: {turn.problem}", warning, "MissingRight")
+        case Outcome.REFUSED if turn.kind == "target-not-found":
+            return Announcement(f"holds: {turn.problem}", warning, "TargetNotFound")
         case Outcome.REFUSED:
             return Announcement(f"holds: {turn.problem}", warning, "Refused")
         case Outcome.UNANSWERED:

@@ -29,9 +29,10 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send everything of this process there; libraries only when they warn."""
+def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
+    """Send everything of this process there; libraries only when they warn, ours all if verbose."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    level = logging.DEBUG if verbose else logging.INFO
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for ours in ("autoscaler", "cluster", "preheat"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from autoscaler.fleet import Fleet, MetricsNotObservedError
-from cluster.errors import NotObservedError, OvertakenError, RefusedError
+from cluster.errors import ClusterError, NotObservedError, OvertakenError, RefusedError, TargetNotFoundError
 from policies.scaling.decision import Decision
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
@@ -47,7 +47,7 @@ class Turn:
     problem: str = ""
     """The sentence of whatever went wrong; "" when nothing did."""
     kind: str = ""
-    """Who is to blame for it: "prometheus", "kubernetes", "refused", "overtaken"; "" when nobody is."""
+    """Who is to blame for it: "prometheus", "kubernetes", "refused", …; "" when nobody is."""
     right: str = ""
     """The permission that was missing, as a Role would state it."""
 
@@ -64,7 +64,7 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
     try:
         seen = await fleet.observe(history.last)
     except RefusedError as error:
-        return Turn(history, Outcome.REFUSED, problem=str(error), kind="refused", right=error.right)
+        return Turn(history, Outcome.REFUSED, problem=str(error), kind=_kind(error), right=error.right)
     except NotObservedError as error:
         return Turn(history, Outcome.BLIND, problem=str(error), kind=_kind(error))
     decision = decide(seen, history, policy)
@@ -76,9 +76,9 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
         await fleet.scale(decision.desired, decision.replicas)
         outcome = Outcome.RESCALED
     except OvertakenError as error:
-        outcome, problem, kind = Outcome.OVERTAKEN, str(error), "overtaken"
+        outcome, problem, kind = Outcome.OVERTAKEN, str(error), _kind(error)
     except RefusedError as error:
-        outcome, problem, kind, right = Outcome.REFUSED, str(error), "refused", error.right
+        outcome, problem, kind, right = Outcome.REFUSED, str(error), _kind(error), error.right
     except NotObservedError as error:
         outcome, problem, kind = Outcome.UNANSWERED, str(error), _kind(error)
     made = decision
@@ -87,5 +87,15 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
     return Turn(history.then(seen, made, policy), outcome, seen, decision, problem, kind, right)
 
 
-def _kind(error: NotObservedError) -> str:
-    return "prometheus" if isinstance(error, MetricsNotObservedError) else "kubernetes"
+def _kind(error: ClusterError) -> str:
+    match error:
+        case MetricsNotObservedError():
+            return "prometheus"
+        case TargetNotFoundError():
+            return "target-not-found"
+        case RefusedError():
+            return "refused"
+        case OvertakenError():
+            return "overtaken"
+        case _:
+            return "kubernetes"

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from autoscaler.cluster_fleet import ClusterFleet, Readings, shared_readings
+from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
 from autoscaler.config import ConfigError, load, unreadable
 from autoscaler.journal import Journal
 from autoscaler.schedule import share_of_tick
@@ -101,19 +101,21 @@ def _targets(
     tick_seconds: float,
 ) -> list[Target]:
     """Every target; those of one Prometheus share its readings, and so the place of their turns in the tick."""
-    servers: dict[PrometheusSettings, tuple[Prometheus, Readings]] = {}
+    servers: dict[PrometheusSettings, tuple[Prometheus, Readings, Pasts]] = {}
     targets = []
     for resource in resources:
         settings = identity(resource.spec.prometheus)
         if settings not in servers:
             prometheus = Prometheus(settings)
-            readings = shared_readings(prometheus)
-            servers[settings] = prometheus, readings
-            parts.callback(prometheus.close)
-            parts.callback(readings.close)
-        fleet = ClusterFleet(resource, cluster, servers[settings][1])
+            shared = prometheus, shared_readings(prometheus), shared_pasts(prometheus)
+            servers[settings] = shared
+            for part in shared:
+                parts.callback(part.close)
+        _, readings, pasts = servers[settings]
+        fleet = ClusterFleet(resource, cluster, readings, pasts)
         phase = share_of_tick(settings.model_dump_json())
-        targets.append(target_of(resource, fleet, tick_seconds=tick_seconds, phase=phase, tell=fleet.tell))
+        target = target_of(resource, fleet, tick_seconds=tick_seconds, phase=phase, tell=fleet.tell, refill=fleet.past)
+        targets.append(target)
     telemetry.sources.append(lambda: _prometheus_numbers(servers.values()))
     return targets
 
@@ -137,10 +139,10 @@ def _kubernetes_numbers(cluster: Cluster) -> Numbers:
     yield "preheat_events_dropped_total", (), counters.events_failed + counters.events_suppressed
 
 
-def _prometheus_numbers(servers: Iterable[tuple[Prometheus, Readings]]) -> Numbers:
+def _prometheus_numbers(servers: Iterable[tuple[Prometheus, Readings, Pasts]]) -> Numbers:
     """By URL: one that is asked as several identities is one server, whose counts add up."""
     numbers: dict[tuple[str, tuple[str, ...]], float] = {}
-    for name, labels, value in (number for server in servers for number in _server_numbers(*server)):
+    for name, labels, value in (number for server in servers for number in _server_numbers(*server[:2])):
         before = numbers.get((name, labels), 0.0)
         counts = BY_NAME[name].kind == "counter"
         numbers[name, labels] = before + value if counts else max(before, value, key=abs)

@@ -58,6 +58,7 @@ HALF_SEEN = Observation(1.0, 3, (Pod("a", PodStage.READY, 0.0),))
             "holds: no right",
         ),
         (Turn(EMPTY, Outcome.REFUSED, problem="no", kind="refused"), 3, "Refused", "holds: no"),
+        (Turn(EMPTY, Outcome.REFUSED, problem="gone", kind="target-not-found"), 3, "TargetNotFound", "holds: gone"),
         (
             Turn(EMPTY, Outcome.OVERTAKEN, SEEN, DECIDED, problem="now 9"),
             3,

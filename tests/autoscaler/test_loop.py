@@ -9,7 +9,7 @@ import pytest
 
 from autoscaler.fleet import MetricsNotObservedError
 from autoscaler.loop import Outcome, Turn, turn
-from cluster.errors import NotObservedError, OvertakenError, RefusedError
+from cluster.errors import NotObservedError, OvertakenError, RefusedError, TargetNotFoundError
 from policies.scaling.history import History
 from policies.scaling.observation import Observation, SampleState
 from tests.autoscaler.worlds import EMPTY, World, policy, with_problem, with_states
@@ -167,9 +167,10 @@ async def test_a_missing_right_is_named_and_held_at_each_turn_until_it_is_given(
 async def test_a_target_that_is_gone_is_held_and_taken_up_when_it_is_back() -> None:
     story = oversized()
     await story.turns(2)
-    story.world.faults = [RefusedError("Deployment inference/vllm-llama does not exist")] * 3
+    story.world.faults = [TargetNotFoundError("Deployment 'vllm-llama' does not exist")] * 3
     for gone in await story.turns(3):
         assert gone.outcome is Outcome.REFUSED
+        assert gone.kind == "target-not-found"
         assert gone.decision is None
     await story.turns(SHRINKS_WITHIN + 4)
     assert story.world.replicas < 6

@@ -1,0 +1,162 @@
+"""`preheat check`: everything that is wrong, at once: the file, the files it names, Prometheus, the cluster.
+
+Each is looked at as far as the others allow: a file with one wrong document still has its sound ones checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isinf
+from pathlib import Path
+
+from autoscaler.config import examine, missing_files
+from autoscaler.program import identity
+from cluster import vllm_metrics
+from cluster.errors import ClusterError
+from cluster.kubernetes import Cluster
+from cluster.prometheus import Prometheus
+from policies.scaling.observation import PodStage
+from policies.scaling.resource import Mode, Objectives, VLLMAutoscaler
+from policies.scaling.resource import Prometheus as PrometheusSettings
+
+
+@dataclass(slots=True)
+class Report:
+    """What must be mended, and what is good to know."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def check(path: Path, kubeconfig: str | None, context: str | None) -> Report:
+    """Look at everything that `preheat autoscaler` with this file would need."""
+    resources, problems = examine(path)
+    report = Report(problems)
+    unreadable = {resource.key: [*missing_files(resource)] for resource in resources}
+    report.problems += [problem for found in unreadable.values() for problem in found]
+    servers: dict[PrometheusSettings, list[VLLMAutoscaler]] = {}
+    for resource in resources:
+        if not unreadable[resource.key]:
+            servers.setdefault(identity(resource.spec.prometheus), []).append(resource)
+    looks = [_check_prometheus(settings, sharing) for settings, sharing in servers.items()]
+    if resources:
+        looks.append(_check_cluster(resources, kubeconfig, context))
+    for found in await asyncio.gather(*looks):
+        report.problems += found.problems
+        report.notes += found.notes
+    report.problems = list(dict.fromkeys(report.problems))
+    return report
+
+
+async def _check_prometheus(settings: PrometheusSettings, sharing: Sequence[VLLMAutoscaler]) -> Report:
+    report, prometheus = Report(), Prometheus(settings)
+    try:
+        names = await prometheus.vllm_series()
+        if not names:
+            alike = await prometheus.look_alikes()
+            report.problems.append(_no_series(settings.url, alike))
+            return report
+        report.notes.append(f"Prometheus at {settings.url} has {len(names)} series names of vLLM")
+        edges = await prometheus.edges()
+        for resource in sharing:
+            report.notes += _edge_notes(resource.key, resource.spec.objectives, edges)
+            arrivals = resource.spec.prometheus.arrivals
+            if arrivals is not None:
+                report.problems += await _wrong_arrivals(prometheus, resource.key, arrivals)
+    except ClusterError as error:
+        report.problems.append(str(error))
+    finally:
+        prometheus.close()
+    return report
+
+
+def _no_series(url: str, alike: Sequence[tuple[str, str]]) -> str:
+    shown = ", ".join(f"{name} (for {meant})" for name, meant in alike)
+    reason = f"what it has that looks alike: {shown}" if alike else "nor any that looks alike"
+    return f"Prometheus at {url} has no series of vLLM; {reason}: let it scrape the /metrics of the vLLM pods"
+
+
+async def _wrong_arrivals(prometheus: Prometheus, key: str, arrivals: str) -> list[str]:
+    where = f"{key}: spec.prometheus.arrivals ({arrivals})"
+    try:
+        found = await prometheus.query(f"sum({arrivals})")
+    except ClusterError as error:
+        return [f"{where} cannot be read: {error}"]
+    if not found:
+        return [f"{where} has no value now: name a counter of the router that this Prometheus scrapes"]
+    return []
+
+
+def _edge_notes(key: str, objectives: Objectives, edges: vllm_metrics.Edges) -> Iterator[str]:
+    """How exactly each objective can be measured with the buckets that vLLM has."""
+    for field_name, distribution, standard in (
+        ("ttftSeconds", "ttft", vllm_metrics.TTFT_EDGES),
+        ("tpotSeconds", "tpot", vllm_metrics.TPOT_EDGES),
+    ):
+        objective = vllm_metrics.objective_of(distribution, objectives)
+        lower, upper = vllm_metrics.edges_around(objective, _known_edges(edges, distribution) or standard)
+        where = f"{key}: spec.objectives.{field_name} {objective:g}"
+        if lower == upper:
+            yield f"{where} is an edge of vLLM's buckets: attainment is measured exactly"
+        elif isinf(upper):
+            yield f"{where} lies above vLLM's last bucket edge, {lower:g}: attainment is then only known from below"
+        else:
+            yield (
+                f"{where} lies between vLLM's bucket edges {lower:g} and {upper:g}: attainment is then an "
+                "interval; name one of them for an exact share"
+            )
+
+
+def _known_edges(edges: vllm_metrics.Edges, distribution: str) -> list[float]:
+    for name in vllm_metrics.bucket_names(distribution):
+        if name in edges:
+            return [edge for edge, _ in edges[name]]
+    return []
+
+
+async def _check_cluster(resources: Sequence[VLLMAutoscaler], kubeconfig: str | None, context: str | None) -> Report:
+    report = Report()
+    try:
+        cluster = await Cluster.connect(kubeconfig, context)
+    except ClusterError as error:
+        report.problems.append(str(error))
+        return report
+    try:
+        report.notes.append(f"the API server at {cluster.host} is Kubernetes {await cluster.version()}")
+        for found in await asyncio.gather(*(_check_target(cluster, resource) for resource in resources)):
+            report.problems += found.problems
+            report.notes += found.notes
+    except ClusterError as error:
+        report.problems.append(str(error))
+    finally:
+        await cluster.close()
+    return report
+
+
+async def _check_target(cluster: Cluster, resource: VLLMAutoscaler) -> Report:
+    report, ref, namespace = Report(), resource.spec.scale_target_ref, resource.metadata.namespace
+    try:
+        writes = resource.spec.mode is Mode.ACTIVE
+        missing = await cluster.missing_rights(ref, namespace, writes=writes)
+        report.problems += [
+            f"{resource.key}: the right to {right} in namespace '{namespace}' is missing: add to its Role "
+            f"{{{right.rule}}}"
+            for right in missing
+        ]
+        if any(right.verb in ("list", "watch") for right in missing):
+            return report  # it could not be looked at
+        state = await cluster.target(ref, namespace)
+    except ClusterError as error:
+        report.problems.append(f"{resource.key}: {error}")
+        return report
+    ready = sum(pod.stage is PodStage.READY for pod in state.pods)
+    report.notes.append(
+        f"{resource.key}: {ref.kind} '{ref.name}' asks for {state.desired} replicas, {ready} pods are ready"
+    )
+    if state.strangers:
+        report.notes.append(
+            f"{resource.key}: {state.strangers} pods that its selector selects are another controller's, and left out"
+        )
+    return report
