@@ -43,6 +43,16 @@ class LoadBin:
 
 
 @dataclass(frozen=True, slots=True)
+class HangUps:
+    """What is carried from scrape to scrape of one pod to tell hang-ups from arrivals."""
+
+    aborted: float
+    """Estimated aborts after the first token since the process began."""
+    owed: float = 0.0
+    """Arrivals counted although they may yet turn out to have been hang-ups: taken off the next ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodActivity:
     """One pod between two scrapes; numbers are requests, tokens and seconds, not rates."""
 
@@ -65,8 +75,7 @@ class PodActivity:
     """How many of the `first_tokens` kept the objective."""
     tpot_count: float
     within_tpot: Interval
-    aborted_total: float
-    """Estimated aborts after the first token since the process began: carried from scrape to scrape."""
+    hang_ups: HangUps
 
     @property
     def share_within_both(self) -> Interval | None:
@@ -102,10 +111,10 @@ def activity(
     previous: Observation | None,
     now: Observation,
     *,
-    aborted_totals: Mapping[str, float],
+    hang_ups: Mapping[str, HangUps],
     max_gap_seconds: float,
 ) -> Activity | None:
-    """What happened since the previous observation, None without one; `aborted_totals` is by pod, from before."""
+    """What happened since the previous observation, None without one; `hang_ups` is by pod, as of then."""
     if previous is None or now.time <= previous.time:
         return None
     before = {pod.name: pod for pod in previous.pods}
@@ -119,7 +128,7 @@ def activity(
         if baseline is None:
             trusted &= pod.stage is not PodStage.READY
             continue
-        done = pod_activity(baseline, pod.sample, aborted_total=aborted_totals.get(pod.name))
+        done = pod_activity(baseline, pod.sample, hang_ups=hang_ups.get(pod.name))
         if done is None:
             continue
         trusted &= done.seconds <= max_gap_seconds
@@ -147,10 +156,10 @@ def activity(
     )
 
 
-def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | None) -> PodActivity | None:
+def pod_activity(before: PodSample, after: PodSample, *, hang_ups: HangUps | None) -> PodActivity | None:
     """What one pod did between two samples; None where it was not scraped anew or lacks the numbers for it.
 
-    `aborted_total` is the estimate as of `before`; None where the pod is looked at for the first time.
+    `hang_ups` is as of `before`; None where the pod is looked at for the first time.
     """
     if after.time is None or before.time is None or after.time <= before.time:
         return None
@@ -158,8 +167,8 @@ def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | 
         return None
     seconds = after.time - before.time
     if _restarted(before, after):
-        before, aborted_total = _zero(after.time - seconds), None
-    aborted_before = max(0.0, -_prefilling_less_aborted(before)) if aborted_total is None else aborted_total
+        before, hang_ups = _zero(after.time - seconds), None
+    carried = HangUps(max(0.0, -_prefilling_less_aborted(before))) if hang_ups is None else hang_ups
     first_tokens = _latency(before.ttft, after.ttft)[1]
     finished = _difference(before.requests_finished, after.requests_finished)
     change = (
@@ -169,10 +178,13 @@ def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | 
         - _number(before.requests_waiting)
     )
     # D of the module's head; an abort shows when D falls lower than it ever was.
-    aborted_now = max(aborted_before, -_prefilling_less_aborted(after))
-    by_engine = finished + change + (aborted_now - aborted_before)
+    aborted_now = max(carried.aborted, -_prefilling_less_aborted(after))
+    by_engine = finished + change + (aborted_now - carried.aborted) - carried.owed
     ended = _ended(before, after)
     arrivals = by_engine if ended is None else ended + change
+    # Who hung up behind one that still prefills shows only when that one has its first token: until then
+    # arrivals read too low. At most as many as ran are owed; a queue that left is nobody's debt.
+    owed = min(max(0.0, -by_engine), _number(before.requests_running)) if ended is None else 0.0
     hung_up = max(0.0, arrivals - finished - change) + max(0.0, -arrivals)
     return PodActivity(
         seconds=seconds,
@@ -191,7 +203,7 @@ def pod_activity(before: PodSample, after: PodSample, *, aborted_total: float | 
         within_ttft=within(before.ttft, after.ttft),
         tpot_count=_latency(before.tpot, after.tpot)[1],
         within_tpot=within(before.tpot, after.tpot),
-        aborted_total=aborted_now,
+        hang_ups=HangUps(aborted_now, owed),
     )
 
 

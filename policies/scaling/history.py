@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from policies.scaling.capacity import MixSums, StepTime, StepTimeFit
 from policies.scaling.decision import Decision
-from policies.scaling.demand import Activity, LoadBin, activity
+from policies.scaling.demand import Activity, HangUps, LoadBin, activity
 from policies.scaling.forecast import ForecastFit, fit
 from policies.scaling.forecasters.views import Past
 from policies.scaling.lead_time import LeadTime
@@ -35,7 +35,7 @@ class History:
     """One row a turn, TICK_COLUMNS; seconds and arrivals are 0 where the stretch before it was not trusted."""
     fine: Series | None = None
     coarse: Series | None = None
-    aborted_totals: Mapping[str, float] = field(default_factory=dict)
+    hang_ups: Mapping[str, HangUps] = field(default_factory=dict)
     lead_time: LeadTime = field(default_factory=LeadTime)
     steps: StepTimeFit | None = None
     mix: MixSums = field(default_factory=MixSums)
@@ -48,7 +48,7 @@ class History:
 
     def activity(self, now: Observation, policy: ScalingPolicy) -> Activity | None:
         """What happened since the last turn."""
-        return activity(self.last, now, aborted_totals=self.aborted_totals, max_gap_seconds=policy.max_gap_seconds)
+        return activity(self.last, now, hang_ups=self.hang_ups, max_gap_seconds=policy.max_gap_seconds)
 
     def past(self, policy: ScalingPolicy) -> Past:
         return Past(self.fine or _fine(policy), self.coarse or _coarse(policy))
@@ -132,10 +132,10 @@ class History:
             )
             fine, coarse = fine.add(done.start, end, row), coarse.add(done.start, end, row)
             mix = mix.then(done, prompt_seconds=policy.mix_prompt_seconds, output_seconds=policy.mix_output_seconds)
-        aborted = {
-            pod.name: done.pods[pod.name].aborted_total if pod.name in done.pods else self.aborted_totals[pod.name]
+        hang_ups = {
+            pod.name: done.pods[pod.name].hang_ups if pod.name in done.pods else self.hang_ups[pod.name]
             for pod in observation.pods
-            if pod.name in done.pods or pod.name in self.aborted_totals
+            if pod.name in done.pods or pod.name in self.hang_ups
         }
         steps = self.steps or StepTimeFit.empty(observation.template, StepTime.prior(policy.tpot_objective_seconds))
         if steps.template != observation.template:
@@ -156,7 +156,7 @@ class History:
             half_life_seconds=policy.fit_half_life_seconds,
             evidence_seconds=policy.evidence_seconds,
         )
-        return replace(self, fine=fine, coarse=coarse, mix=mix, aborted_totals=aborted, steps=steps)
+        return replace(self, fine=fine, coarse=coarse, mix=mix, hang_ups=hang_ups, steps=steps)
 
     def _with_limits(self, observation: Observation) -> History:
         samples = observation.ready_samples

@@ -122,7 +122,7 @@ class Direction(Settings):
 
 
 class ScaleDown(Direction):
-    window_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+    window_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 900.0
     """A shrink waits until every wish in the window was as small."""
 
 

@@ -24,7 +24,7 @@ class ScalingPolicy:
     """As configured; believed until three starts were measured."""
     scale_up_step: int | None = None
     scale_down_step: int | None = None
-    scale_down_window_seconds: float = 300.0
+    scale_down_window_seconds: float = 900.0
 
     # Lead time
     prior_lead_base_seconds: float = 60.0
@@ -45,7 +45,7 @@ class ScalingPolicy:
     # Demand
     level_seconds: float = 120.0
     """The present level: two minutes of a request a second are known to ±9 %."""
-    burst_seconds: float = 60.0
+    burst_seconds: float = 30.0
     """A shorter look, for what has just begun."""
     mix_prompt_seconds: float = 600.0
     mix_output_seconds: float = 1_800.0
@@ -67,7 +67,7 @@ class ScalingPolicy:
     """Tokens between two looks for their mean time to be one."""
 
     # Forecast
-    quantile: float = 0.95
+    quantile: float = 0.9
     smooth_seconds: float = 180.0
     """What came is compared as a mean over this: a shorter excess ends before its requests are late."""
     refit_seconds: float = 300.0

@@ -119,8 +119,8 @@ class Story:
         return self
 
     def _flow(self, tick: float) -> None:
-        # Fine steps, so that what is shown at a tick does not depend on how long it is.
-        pieces = max(1, round(tick / self.pace))
+        # Steps of 5 s, so that what is shown at a tick does not depend on how long it is.
+        pieces = max(1, round(tick / self.pace / 5.0))
         for _ in range(pieces):
             width = tick / pieces
             rate = self.load(self.now / self.pace - self.epoch) / self.pace

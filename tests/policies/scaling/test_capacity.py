@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from policies.scaling.capacity import Mix, ReplicaCapacity, StepTime, StepTimeFit, replica_capacity
 from policies.scaling.decision import Binding
-from policies.scaling.demand import PodActivity
+from policies.scaling.demand import HangUps, PodActivity
 from policies.scaling.observation import Interval
 
 A40_7B = StepTime(0.02452, 0.0001203, 8.12e-7, 9.74e-5)
@@ -39,7 +39,7 @@ def shown(step_time: StepTime, sequences: float, mix: Mix, *, error: float = 0.0
         within_ttft=Interval(first, first),
         tpot_count=first,
         within_tpot=Interval(first, first),
-        aborted_total=0.0,
+        hang_ups=HangUps(0.0),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.scaling.demand import Activity, activity, pod_activity
+from policies.scaling.demand import Activity, HangUps, activity, pod_activity
 from policies.scaling.observation import Distribution, Interval, Observation, Pod, PodSample, PodStage, SampleState
 
 
@@ -41,7 +41,7 @@ def pod(name: str, sample: PodSample | None, *, ready_at: float = 0.0) -> Pod:
 
 
 def between(before: Observation, after: Observation, *, max_gap_seconds: float = 60) -> Activity:
-    done = activity(before, after, aborted_totals={}, max_gap_seconds=max_gap_seconds)
+    done = activity(before, after, hang_ups={}, max_gap_seconds=max_gap_seconds)
     assert done is not None
     return done
 
@@ -82,28 +82,28 @@ class Client:
 
 @given(st.lists(st.text("apfewx", max_size=30), min_size=1, max_size=20))
 def test_with_the_http_layer_seen_every_arrival_is_counted_whoever_hangs_up(stretches: list[str]) -> None:
-    client, counted, aborted = Client(counts_http=True), 0.0, 0.0
+    client, counted, carried = Client(counts_http=True), 0.0, HangUps(0.0)
     before = client.sample(0.0)
     for place, moves in enumerate(stretches, 1):
         client.play(moves)
         after = client.sample(15.0 * place)
-        done = pod_activity(before, after, aborted_total=aborted)
+        done = pod_activity(before, after, hang_ups=carried)
         assert done is not None
-        counted, aborted, before = counted + done.arrivals, done.aborted_total, after
+        counted, carried, before = counted + done.arrivals, done.hang_ups, after
     assert counted == client.arrived
 
 
 @given(st.lists(st.text("aapffe", max_size=30), min_size=1, max_size=20))
 def test_without_hang_ups_the_engine_counters_alone_count_every_arrival(stretches: list[str]) -> None:
-    client, counted, aborted = Client(counts_http=False), 0.0, 0.0
+    client, counted, carried = Client(counts_http=False), 0.0, HangUps(0.0)
     before = client.sample(0.0)
     for place, moves in enumerate(stretches, 1):
         client.play(moves)
         after = client.sample(15.0 * place)
-        done = pod_activity(before, after, aborted_total=aborted)
+        done = pod_activity(before, after, hang_ups=carried)
         assert done is not None
         assert done.hung_up == 0
-        counted, aborted, before = counted + done.arrivals, done.aborted_total, after
+        counted, carried, before = counted + done.arrivals, done.hang_ups, after
     assert counted == client.arrived
 
 
@@ -111,17 +111,17 @@ def test_without_hang_ups_the_engine_counters_alone_count_every_arrival(stretche
 def test_hang_ups_after_the_first_token_never_read_as_negative_arrivals_nor_as_more_than_came(
     stretches: list[str],
 ) -> None:
-    client, counted, aborted = Client(counts_http=False), 0.0, 0.0
+    client, counted, carried = Client(counts_http=False), 0.0, HangUps(0.0)
     before = client.sample(0.0)
     for place, moves in enumerate(stretches, 1):
         client.play(moves)
         after = client.sample(15.0 * place)
-        done = pod_activity(before, after, aborted_total=aborted)
+        done = pod_activity(before, after, hang_ups=carried)
         assert done is not None
         assert done.arrivals >= 0
-        counted, aborted, before = counted + done.arrivals, done.aborted_total, after
+        counted, carried, before = counted + done.arrivals, done.hang_ups, after
     client.play("pf" * client.arrived)
-    done = pod_activity(before, client.sample(15.0 * (len(stretches) + 1)), aborted_total=aborted)
+    done = pod_activity(before, client.sample(15.0 * (len(stretches) + 1)), hang_ups=carried)
     assert done is not None
     # Once nobody is left before a first token, every hang-up has shown itself.
     assert counted + done.arrivals >= client.first
@@ -131,14 +131,16 @@ def test_hang_ups_after_the_first_token_never_read_as_negative_arrivals_nor_as_m
 def test_a_first_look_at_a_server_does_not_count_the_hang_ups_of_its_past() -> None:
     before = reading(0, running=2, first=100, finished=60)
     after = reading(15, running=2, first=110, finished=70)
-    done = pod_activity(before, after, aborted_total=None)
+    done = pod_activity(before, after, hang_ups=None)
     assert done is not None
     assert done.arrivals == 10
 
 
 def test_a_counter_that_falls_counts_from_zero() -> None:
     done = pod_activity(
-        reading(0, running=5, first=500, finished=495), reading(15, running=1, first=4, finished=3), aborted_total=0
+        reading(0, running=5, first=500, finished=495),
+        reading(15, running=1, first=4, finished=3),
+        hang_ups=HangUps(0.0),
     )
     assert done is not None
     assert done.arrivals == 4
@@ -146,7 +148,7 @@ def test_a_counter_that_falls_counts_from_zero() -> None:
 
 
 def test_a_queue_that_empties_without_first_tokens_is_people_leaving_not_negative_demand() -> None:
-    done = pod_activity(reading(0, waiting=50), reading(15, waiting=20, first=5, finished=5), aborted_total=0)
+    done = pod_activity(reading(0, waiting=50), reading(15, waiting=20, first=5, finished=5), hang_ups=HangUps(0.0))
     assert done is not None
     assert done.arrivals == 0
     assert done.hung_up == 25
@@ -196,7 +198,7 @@ def test_a_share_is_an_interval_unless_the_objective_lies_on_an_edge() -> None:
             tpot=Distribution(0, count, 0.1, count * 0.9, 0.1, count * 0.9),
         )
 
-    done = pod_activity(at(0, 0, 0, 0), at(15, 80, 95, 100), aborted_total=0)
+    done = pod_activity(at(0, 0, 0, 0), at(15, 80, 95, 100), hang_ups=HangUps(0.0))
     assert done is not None
     assert done.within_ttft == Interval(80, 95)
     assert done.within_tpot == Interval(90, 90)
@@ -208,5 +210,5 @@ def test_a_share_is_an_interval_unless_the_objective_lies_on_an_edge() -> None:
 
 def test_nothing_is_known_without_a_previous_observation_or_with_time_standing_still() -> None:
     now = seen(0, pod("a", reading(0)))
-    assert activity(None, now, aborted_totals={}, max_gap_seconds=60) is None
-    assert activity(now, now, aborted_totals={}, max_gap_seconds=60) is None
+    assert activity(None, now, hang_ups={}, max_gap_seconds=60) is None
+    assert activity(now, now, hang_ups={}, max_gap_seconds=60) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from policies.scaling.demand import LoadBin
 from policies.scaling.history import History
@@ -13,7 +14,7 @@ HOUR, DAY = 3600.0, 86_400.0
 
 
 def size_bytes(history: History) -> int:
-    arrays = [history.ticks]
+    arrays: list[NDArray[np.floating]] = [history.ticks]
     for series in (history.fine, history.coarse):
         assert series is not None
         arrays.append(series.sums)
