@@ -50,12 +50,15 @@ def autoscaler(
     verbose: bool,
 ) -> None:
     """Scale the targets of a file ahead of their load."""
-    from autoscaler import logs, program
-    from autoscaler.config import ConfigError
+    from autoscaler import logs
+    from autoscaler.config import ConfigError, load
 
     logs.configure(verbose=verbose)
     try:
-        asyncio.run(program.serve(program.Options(config, kubeconfig, context, host, port, tick, journal)))
+        resources = load(config)
+        from autoscaler import program  # takes a second or two: a mistake in the file is told before it
+
+        asyncio.run(program.serve(program.Options(resources, kubeconfig, context, host, port, tick, journal)))
     except ConfigError as error:
         _mend(error.problems)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
-from autoscaler.config import ConfigError, load, unreadable
+from autoscaler.config import ConfigError, unreadable
 from autoscaler.journal import Journal
 from autoscaler.schedule import share_of_tick
 from autoscaler.service import Service, Target, target_of
@@ -33,9 +33,9 @@ EVENTS_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """What the command line says; the file is read already."""
 
-    config: Path
+    resources: tuple[VLLMAutoscaler, ...]
     kubeconfig: str | None = None
     context: str | None = None
     host: str = "127.0.0.1"
@@ -49,7 +49,6 @@ async def serve(options: Options) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    resources = load(options.config)
     telemetry = Telemetry(version("preheat"))
     async with AsyncExitStack() as parts:
         journal = _journal(options.journal)
@@ -58,7 +57,7 @@ async def serve(options: Options) -> None:
         cluster = await _connected(options)
         parts.push_async_callback(cluster.close, EVENTS_SECONDS)
         telemetry.sources.append(lambda: _kubernetes_numbers(cluster))
-        targets = _targets(resources, cluster, telemetry, parts, options.tick_seconds)
+        targets = _targets(options.resources, cluster, telemetry, parts, options.tick_seconds)
         service = Service(targets, telemetry, tick_seconds=options.tick_seconds, journal=journal)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
