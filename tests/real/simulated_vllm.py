@@ -18,14 +18,17 @@ QUEUE = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 5
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast it is, and how long its requests are. The defaults bear about 6 requests/s."""
+    """How fast it is, and how long its requests are. By default its KV cache is full at 3 requests/s.
 
-    max_running: int = 12
+    A step takes as real engines' do: a fixed part, a little for each sequence, more for each prompt token.
+    """
+
+    max_running: int = 256
     step_seconds: float = 0.02
-    step_seconds_a_request: float = 0.002
-    prefill_seconds: float = 0.01
+    step_seconds_a_sequence: float = 0.00008
+    step_seconds_a_prompt_token: float = 0.00009
     prompt_tokens: int = 100
-    output_tokens: int = 40
+    output_tokens: int = 200
     kv_cache_tokens: int = 3200
 
 
@@ -34,7 +37,7 @@ class Request:
     """On its way through the server; times on the server's clock."""
 
     arrived_at: float
-    first_token_at: float = 0.0
+    first_token_at: float | None = None
     tokens: int = 0
 
 
@@ -75,35 +78,60 @@ class Server:
                 self._step()
         self.page.show(self)
 
+    @property
+    def held_tokens(self) -> int:
+        """Tokens in the KV cache."""
+        return sum(self.speed.prompt_tokens + request.tokens for request in self.running)
+
     def _step(self) -> None:
         """Admit what fits, then one token for each that runs; the step ends when the batch is through."""
-        speed = self.speed
-        admitted = 0
         if not self.running:
             self.clock = max(self.clock, self.waiting[0].arrived_at)
-        while self.waiting and self.waiting[0].arrived_at <= self.clock and len(self.running) < speed.max_running:
-            request = self.waiting.popleft()
-            waited = self.clock - request.arrived_at
-            self.truth.waits.append((self.clock, waited))
-            self.page.queue_time.observe(waited)
-            self.running.append(request)
-            admitted += 1
+        prefilled = self._admit()
+        speed, began = self.speed, self.clock
         self.clock += (
-            speed.step_seconds + speed.step_seconds_a_request * len(self.running) + speed.prefill_seconds * admitted
+            speed.step_seconds
+            + speed.step_seconds_a_sequence * len(self.running)
+            + speed.step_seconds_a_prompt_token * prefilled
         )
-        self.page.prompt_tokens.inc(admitted * speed.prompt_tokens)
-        self.page.generation_tokens.inc(len(self.running))
-        self.page.steps.observe(len(self.running) + admitted * speed.prompt_tokens)
+        self.page.steps.observe(len(self.running) + prefilled)
         for request in self.running:
-            request.tokens += 1
-            if request.tokens == 1:
-                request.first_token_at = self.clock
-                self.page.ttft.observe(self.clock - request.arrived_at)
-            if request.tokens == speed.output_tokens:
-                self.truth.finished += 1
-                self.page.finished.inc()
-                self.page.tpot.observe((self.clock - request.first_token_at) / (speed.output_tokens - 1))
+            self._generate(request, self.clock - began)
         self.running = [request for request in self.running if request.tokens < speed.output_tokens]
+        while self.held_tokens > speed.kv_cache_tokens:  # the newest makes room, and is computed again later
+            self.waiting.appendleft(self.running.pop())
+            self.page.preemptions.inc()
+
+    def _admit(self) -> int:
+        """How many tokens the newly admitted must have computed."""
+        prefilled, speed = 0, self.speed
+        while self.waiting and self.waiting[0].arrived_at <= self.clock and len(self.running) < speed.max_running:
+            request = self.waiting[0]
+            needed = speed.prompt_tokens + request.tokens
+            if self.held_tokens + needed + len(self.running) + 1 > speed.kv_cache_tokens:
+                break
+            self.running.append(self.waiting.popleft())
+            prefilled += needed
+            if request.first_token_at is None:
+                waited = self.clock - request.arrived_at
+                self.truth.waits.append((self.clock, waited))
+                self.page.queue_time.observe(waited)
+        return prefilled
+
+    def _generate(self, request: Request, step_seconds: float) -> None:
+        speed = self.speed
+        request.tokens += 1
+        self.page.generation_tokens.inc()
+        if request.first_token_at is None:
+            request.first_token_at = self.clock
+            self.page.prompt_tokens.inc(speed.prompt_tokens)
+            self.page.ttft.observe(self.clock - request.arrived_at)
+        else:
+            self.page.inter_token.observe(step_seconds)
+        if request.tokens == speed.output_tokens:
+            self.truth.finished += 1
+            self.page.finished.inc()
+            self.page.tpot.observe((self.clock - request.first_token_at) / (speed.output_tokens - 1))
 
 
 class Page:
@@ -132,6 +160,7 @@ class Page:
         self.finished = counter("vllm:request_success", finished_reason="length")
         self.ttft = histogram("vllm:time_to_first_token_seconds", TTFT)
         self.tpot = histogram("vllm:request_time_per_output_token_seconds", TPOT)
+        self.inter_token = histogram("vllm:inter_token_latency_seconds", TPOT)
         self.queue_time = histogram("vllm:request_queue_time_seconds", QUEUE)
         self.steps = histogram("vllm:iteration_tokens_total", (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048))
         config = {
@@ -143,11 +172,9 @@ class Page:
         Gauge("vllm:cache_config_info", "cache", config, registry=registry).labels(**config).set(1)
 
     def show(self, server: Server) -> None:
-        speed = server.speed
         self.running.set(len(server.running))
         self.waiting.set(len(server.waiting))
-        held = sum(speed.prompt_tokens + request.tokens for request in server.running)
-        self.kv_cache_usage.set(min(1.0, held / speed.kv_cache_tokens))
+        self.kv_cache_usage.set(server.held_tokens / server.speed.kv_cache_tokens)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
