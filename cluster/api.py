@@ -150,7 +150,10 @@ class Api:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise self._unanswered(error, self._pace.silence_seconds) from error
         finally:
-            # A stream that is left in its middle cannot be used for another request.
+            # A stream that is left in its middle serves no other request; and a polite goodbye by TLS would wait
+            # for a server that may be gone.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def _send(

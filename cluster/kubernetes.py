@@ -145,6 +145,7 @@ class Cluster:
         await self._events.close(seconds)
         await asyncio.gather(*(watch.stop() for n in self._namespaces.values() for watch in n.watches()))
         await self._client.close()
+        await asyncio.sleep(0)  # the transports close in the next round of the loop
 
     # -- how -----------------------------------------------------------------------------------------------
 

@@ -100,6 +100,7 @@ class Watch(Generic[T]):
         self._pace = pace
         self._counters = counters
         self._listed = False
+        self._refused = False
         self._open = False
         self._opened_at = self._heard_at = time.monotonic()
         self._waiting: list[asyncio.Future[None]] = []
@@ -178,7 +179,7 @@ class Watch(Generic[T]):
                 # Whatever it was, a watch that died unseen would leave an old picture looking new.
                 failures = 1 if self._has_lived() else failures + 1
                 self._counters.watch_failures += 1
-                self.problem = self._problem_of(error)
+                self.problem = self._to_be_told(self._problem_of(error))
                 if failures % FAILURES_BEFORE_A_NEW_LIST == 0:
                     self.version = None
                 pause = self._pause(failures)
@@ -209,9 +210,16 @@ class Watch(Generic[T]):
         problem.__cause__ = error
         return problem
 
+    def _to_be_told(self, problem: NotObservedError | RefusedError) -> NotObservedError | RefusedError:
+        """A refusal of what was allowed is told when it is repeated.
+
+        An API server that has just started refuses everybody until it has read its own roles.
+        """
+        first_refusal = isinstance(problem, RefusedError) and self._listed and not self._refused
+        self._refused = isinstance(problem, RefusedError)
+        return NotObservedError(str(problem)) if first_refusal else problem
+
     async def _list(self) -> None:
-        if self._listed:
-            self._counters.relists += 1
         found: dict[str, T] = {}
         query = [("limit", str(PAGE))]
         while True:
@@ -234,8 +242,10 @@ class Watch(Generic[T]):
         for name, read in found.items():
             self.store.put(name, read)
         self.version = page["metadata"]["resourceVersion"]
+        if self._listed:
+            self._counters.relists += 1
         self._listed = True
-        self.problem = None
+        self._well()
         self._hear()
 
     async def _follow(self) -> None:
@@ -251,7 +261,7 @@ class Watch(Generic[T]):
             async with self._api.lines(self._path, query=query, accept=self._watch_as) as lines:
                 self._open = True
                 self._opened_at = time.monotonic()
-                self.problem = None
+                self._well()
                 self._hear()
                 async for line in lines:
                     self._take(orjson.loads(line))
@@ -281,6 +291,10 @@ class Watch(Generic[T]):
                 self.store.put(name, read)
             self._tell()
         self.version = metadata["resourceVersion"]
+
+    def _well(self) -> None:
+        self.problem = None
+        self._refused = False
 
     def _hear(self) -> None:
         self._heard_at = time.monotonic()

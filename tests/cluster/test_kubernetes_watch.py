@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.errors import NotObservedError
+from cluster.errors import NotObservedError, RefusedError
 from cluster.kubernetes import Cluster
 from cluster.objects import TargetState
 from policies.scaling.observation import PodStage
@@ -176,6 +176,29 @@ async def test_a_server_that_asks_for_patience_gets_it(api: KubernetesStandIn, c
     api.cut_watches()
     await until(lambda: cluster.counters.errors["429"] == 1)
     await answer(look(cluster), has(2))
+
+
+async def test_a_right_taken_away_from_a_running_watch_is_named(api: KubernetesStandIn, cluster: Cluster) -> None:
+    await watching(api, cluster)
+    api.denied.add("watch pods")
+    api.cut_watches()
+    assert (await failure(look(cluster), RefusedError)).right == "watch pods"
+
+
+async def test_a_server_that_has_not_read_its_roles_yet_is_no_missing_right(
+    api: KubernetesStandIn, tmp_path: Path
+) -> None:
+    pace = replace(QUICK, blind_after_seconds=0.01, retry_first_seconds=0.2, retry_longest_seconds=0.2)
+    cluster = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=pace)
+    await watching(api, cluster)
+    words = 'pods is forbidden: User "us" cannot watch resource "pods" in API group ""'
+    api.faults.append(Fault(403, times=WATCHES, message=words))
+    api.cut_watches()
+    # RefusedError would pass through here: it is not what is waited for.
+    assert "were last seen" in str(await failure(look(cluster), NotObservedError))
+    await answer(look(cluster), has(2))
+    assert cluster.counters.errors["403"] == WATCHES
+    await cluster.close()
 
 
 async def test_an_object_that_cannot_be_read_is_not_passed_over_in_silence(
