@@ -2,8 +2,8 @@
 
 The error of a view is measured where it will be used: its forecasts of the last day for `horizon` ahead against
 what came. Errors are taken in units of √(forecast·mean): between those of a count (∝ √load) and those of a level
-that moves (∝ load). A view is believed when planning by its quantile would have asked for less, at the same
-coverage, than planning by the present level; otherwise it is muted.
+that moves (∝ load). A view is believed when its quantile scored better than the present level's by the quantile
+loss, which charges what was planned in vain (1 - q) and what was missed q a unit; otherwise it is muted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRIOR_ERROR = 0.35
 FEWEST_ERRORS = 30
 """Forecasts to have compared with what came before a quantile is taken from them."""
 SKILL = 0.02
-"""How much less a view must ask for to be believed over the present level."""
+"""Share by which a view's quantile loss must lie below the present level's for it to be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class ForecastFit:
     compared: int
     coverage: float
     """Share of what came that lay at or below the quantile, of the last quarter by the first three's quantile."""
-    asked: tuple[float, ...]
-    """Of each view: mean planned demand ÷ mean demand; NaN where it had no opinion."""
+    losses: tuple[float, ...]
+    """Of each view: its mean quantile loss ÷ mean demand; NaN where it had no opinion."""
 
 
 def fit(
@@ -63,14 +63,14 @@ def fit(
     results = [_backtest(view.ahead(past, horizon_seconds), came, mean, quantile) for view in views]
     if results[0] is None:
         return None
-    asked = tuple(float("nan") if result is None else result[1] for result in results)
+    losses = tuple(float("nan") if result is None else result[1] for result in results)
     best = 0
     for index, result in enumerate(results):
-        if result is not None and asked[index] < asked[best] - (SKILL if best == 0 else 0.0):
+        if result is not None and losses[index] < losses[best] * (1.0 - SKILL if best == 0 else 1.0):
             best = index
     chosen = results[best]
     assert chosen is not None
-    return ForecastFit(now, horizon_seconds, best, chosen[0], mean, chosen[2], chosen[3], asked)
+    return ForecastFit(now, horizon_seconds, best, chosen[0], mean, chosen[2], chosen[3], losses)
 
 
 def foresee(
@@ -101,7 +101,7 @@ def foresee(
 def _backtest(
     foreseen: NDArray[np.float64], came: NDArray[np.float64], mean: float, quantile: float
 ) -> tuple[float, float, int, float] | None:
-    """(error quantile, asked, compared, coverage) of one view, None with too few comparisons."""
+    """(error quantile, loss, compared, coverage) of one view, None with too few comparisons."""
     both = ~np.isnan(foreseen) & ~np.isnan(came)
     if int(both.sum()) < FEWEST_ERRORS:
         return None
@@ -109,11 +109,12 @@ def _backtest(
     scale = np.sqrt(np.maximum(f, 1e-3 * mean) * mean)
     errors = (c - f) / scale
     error = float(np.quantile(errors, quantile, method="higher"))
-    asked = float(np.mean(f + np.maximum(0.0, error) * scale)) / mean
+    missed = c - (f + max(0.0, error) * scale)
+    loss = float(np.mean(np.maximum(quantile * missed, (quantile - 1.0) * missed))) / mean
     split = 3 * len(errors) // 4
     earlier = float(np.quantile(errors[:split], quantile, method="higher"))
     coverage = float(np.mean(errors[split:] <= max(0.0, earlier)))
-    return error, asked, len(errors), coverage
+    return error, loss, len(errors), coverage
 
 
 def _ahead(rates: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

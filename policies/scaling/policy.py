@@ -17,7 +17,7 @@ from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
 from policies.scaling.history import History
-from policies.scaling.lead_time import prior_seconds
+from policies.scaling.lead_time import LeadTime, prior_seconds
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.sentences import told
 from policies.scaling.settings import ScalingPolicy
@@ -45,12 +45,13 @@ class Need:
 def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decision:
     """How many replicas to ask for now."""
     done = history.activity(now, policy)
-    lead = _lead_seconds(now, history, policy)
+    lead_time = history.lead_time.then(now.pods)
+    lead = _lead_seconds(lead_time, now, policy)
     horizon = lead + policy.tick_seconds + policy.actuation_seconds + _sample_age(now)
     coming = supply(
         now,
-        lead_seconds=_lead_seconds(now, history, policy, cold=False),
-        cold_lead_seconds=_lead_seconds(now, history, policy, cold=True),
+        lead_seconds=_lead_seconds(lead_time, now, policy, cold=False),
+        cold_lead_seconds=_lead_seconds(lead_time, now, policy, cold=True),
         cold_pull_seconds=policy.cold_pull_seconds,
     )
     mix = history.mix.mix
@@ -83,8 +84,8 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
     )
 
 
-def _lead_seconds(now: Observation, history: History, policy: ScalingPolicy, cold: bool | None = None) -> float:
-    return history.lead_time.then(now.pods).seconds(
+def _lead_seconds(lead_time: LeadTime, now: Observation, policy: ScalingPolicy, cold: bool | None = None) -> float:
+    return lead_time.seconds(
         configured_seconds=policy.cold_start_seconds,
         prior_seconds=prior_seconds(
             now.model_name,

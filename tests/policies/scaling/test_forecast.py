@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from policies.scaling.decision import Forecast
+from policies.scaling.forecast import ForecastFit, fit, foresee
+from policies.scaling.forecasters.views import LastValue, Past, Seasonal, trailing_mean
+from policies.scaling.series import Series
+from tests.policies.scaling.story import policy
+
+DAY = 86_400.0
+POLICY = policy()
+
+
+def past(rate: Callable[[float], float], days: float, *, noise: float = 0.0, until: float = 0.0) -> tuple[Past, float]:
+    """Days of arrivals at a rate, folded as a history folds them."""
+    rng = np.random.default_rng(7)
+    fine, coarse = Series(60.0, 1440), Series(300.0, 8 * 288)
+    start = 19_000 * DAY
+    end = start + days * DAY + until
+    for minute in range(round((end - start) / 60)):
+        at = start + minute * 60.0
+        count = max(0.0, rate(at - start) * (1 + noise * rng.standard_normal())) * 60
+        row = (60.0, count, 0.0, 0.0, 0.0)
+        fine, coarse = fine.add(at, at + 60, row), coarse.add(at, at + 60, row)
+    return Past(fine, coarse), end
+
+
+def fitted(seen: Past, now: float, *, horizon: float = 180.0, quantile: float = 0.9) -> ForecastFit:
+    found = fit(seen, POLICY.views, now=now, horizon_seconds=horizon, quantile=quantile, smooth_seconds=180.0)
+    assert found is not None
+    return found
+
+
+def ahead(seen: Past, now: float, found: ForecastFit | None, horizon: float = 180.0) -> Forecast:
+    forecast = foresee(seen, POLICY.views, found, now=now, horizon_seconds=horizon, quantile=0.9)
+    assert forecast is not None
+    return forecast
+
+
+def daily(at: float) -> float:
+    """Quiet, with a steep rise at the eighth hour of each day, over in half an hour."""
+    hour = at % DAY / 3600
+    return 2.0 + 10.0 * min(1.0, max(0.0, (hour - 8) * 2)) * (hour < 20)
+
+
+def test_a_daily_rise_is_foreseen_by_the_season_before_it_begins() -> None:
+    seen, now = past(daily, 3, noise=0.05, until=8.1 * 3600)
+    found = fitted(seen, now, horizon=600.0)
+    assert POLICY.views[found.view].name == "seasonal-day"
+    forecast = ahead(seen, now, found, 600.0)
+    assert forecast.expected > 1.4 * LastValue(120.0).ahead(seen, 0.0)[-1]
+
+
+def test_a_view_without_skill_is_muted() -> None:
+    rng = np.random.default_rng(3)
+    levels = rng.uniform(2, 12, 400)
+    seen, now = past(lambda at: levels[int(at // 1800)], 3, noise=0.05)
+    found = fitted(seen, now)
+    assert not POLICY.views[found.view].name.startswith("seasonal")
+
+
+def test_half_the_asked_share_is_covered_out_of_sample() -> None:
+    seen, now = past(lambda at: 5.0, 2, noise=0.2)
+    found = fitted(seen, now)
+    assert found.coverage == pytest.approx(0.9, abs=0.06)
+    assert found.compared > 1000
+
+
+def test_a_past_with_a_hole_is_judged_without_it() -> None:
+    seen, now = past(daily, 2, noise=0.05)
+    sums = seen.fine.sums.copy()
+    sums[200:700] = 0.0
+    holed = Past(Series(60.0, 1440, seen.fine.first, sums), seen.coarse)
+    found = fitted(holed, now)
+    assert found.compared < fitted(seen, now).compared
+    assert found.mean > 0
+
+
+def test_an_old_past_says_nothing_of_now() -> None:
+    seen, now = past(lambda at: 5.0, 1)
+    assert foresee(seen, POLICY.views, None, now=now + 600, horizon_seconds=180, quantile=0.9) is None
+
+
+def test_without_a_back_test_the_forecast_is_the_level_and_a_margin() -> None:
+    seen, now = past(lambda at: 5.0, 0.01)
+    forecast = ahead(seen, now, None)
+    assert forecast.view == "last-value"
+    assert forecast.expected == pytest.approx(5.0)
+    assert forecast.upper > 5.0
+
+
+def test_no_demand_at_all_is_fitted_to_nothing() -> None:
+    seen, now = past(lambda at: 0.0, 1)
+    assert fit(seen, POLICY.views, now=now, horizon_seconds=180, quantile=0.9, smooth_seconds=180) is None
+
+
+def test_a_season_looks_at_nothing_later_than_its_time() -> None:
+    seen, _ = past(daily, 2, noise=0.1)
+    view = Seasonal(DAY, "seasonal-day", 600.0, 1800.0)
+    whole = view.ahead(seen, 600.0)
+    cut = 100
+    shorter = Past(
+        Series(60.0, 1440, seen.fine.first, seen.fine.sums[:-cut]),
+        Series(300.0, 2304, seen.coarse.first, seen.coarse.sums[: -cut // 5]),
+    )
+    np.testing.assert_allclose(view.ahead(shorter, 600.0), whole[:-cut], rtol=1e-5)
+
+
+def test_a_mean_over_too_little_is_unknown() -> None:
+    values = np.array([1.0, np.nan, np.nan, np.nan, 5.0, 5.0])
+    assert list(np.isnan(trailing_mean(values, 4))) == [True, True, True, True, True, False]

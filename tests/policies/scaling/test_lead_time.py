@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from policies.scaling.lead_time import KEPT, LeadTime, prior_seconds
+from policies.scaling.observation import Observation, Pod, PodStage
+from policies.scaling.supply import supply
+
+
+def started(name: str, created: float, seconds: float, *, pull: float = 2.0, restarts: int = 0) -> Pod:
+    return Pod(
+        name,
+        PodStage.READY,
+        created,
+        scheduled_at=created + 1,
+        started_at=created + 1 + pull,
+        ready_at=created + seconds,
+        uid=name,
+        restarts=restarts,
+    )
+
+
+def learnt(lead: LeadTime, *, configured: float | None = 120.0, cold: bool | None = None) -> float:
+    return lead.seconds(configured_seconds=configured, prior_seconds=76.0, cold_pull_seconds=15.0, cold=cold)
+
+
+def test_what_was_configured_holds_until_three_starts_were_measured() -> None:
+    lead = LeadTime().then([started("a", 0, 200), started("b", 0, 210)])
+    assert learnt(lead) == 120.0
+    assert learnt(lead, configured=None) == 76.0
+    assert learnt(lead.then([started("c", 0, 220)])) == 220.0
+
+
+def test_the_lead_time_is_the_p90_of_recent_starts() -> None:
+    lead = LeadTime()
+    for place in range(10):
+        lead = lead.then([started(f"p{place}", place * 1000.0, 100.0 + place)])
+    assert learnt(lead) == 108.0
+
+
+def test_a_pod_counts_once_and_a_big_fleet_is_not_counted_round_and_round() -> None:
+    fleet = [started(f"p{place:03}", place * 10.0, 100.0) for place in range(3 * KEPT)]
+    lead = LeadTime().then(fleet)
+    assert lead.then(fleet) == lead
+    later = lead.then([*fleet, started("new", 9999.0, 300.0)])
+    assert later.starts[-1].total_seconds == 300.0
+    assert later.starts[:-1] == lead.starts[1:]
+
+
+def test_a_pod_that_restarted_tells_nothing_of_a_start() -> None:
+    assert LeadTime().then([started("a", 0, 9000, restarts=2)]).starts == ()
+
+
+def test_cold_and_warm_nodes_are_kept_apart() -> None:
+    warm = [started(f"w{i}", i, 100.0) for i in range(5)]
+    cold = [started(f"c{i}", i, 300.0, pull=150.0) for i in range(5)]
+    lead = LeadTime().then([*warm, *cold])
+    assert learnt(lead, cold=False) == 100.0
+    assert learnt(lead, cold=True) == 300.0
+    assert learnt(lead) == 300.0
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("meta-llama/Llama-3.1-8B-Instruct", 76.0), ("Qwen2.5-0.5B", 61.0), ("my-model", 76.0)]
+)
+def test_the_prior_reads_the_size_from_the_model_name(name: str, seconds: float) -> None:
+    assert prior_seconds(name, base_seconds=60.0, seconds_per_billion=2.0) == seconds
+
+
+def test_each_booting_pod_is_expected_at_its_own_time() -> None:
+    now = Observation(
+        1000.0,
+        6,
+        (
+            started("ready", 0, 100),
+            Pod("half", PodStage.STARTING, 950.0, 951.0, 953.0),
+            Pod("pulling", PodStage.SCHEDULED, 960.0, 961.0),
+            Pod("late", PodStage.STARTING, 850.0, 851.0, 853.0),
+            Pod("hung", PodStage.STARTING, 100.0, 101.0, 103.0),
+            Pod("nowhere", PodStage.UNSCHEDULABLE, 900.0),
+            Pod("leaving", PodStage.TERMINATING, 0.0),
+        ),
+    )
+    coming = supply(now, lead_seconds=100.0, cold_lead_seconds=300.0, cold_pull_seconds=15.0)
+    assert (coming.ready, coming.unschedulable, coming.terminating, coming.stuck) == (1, 1, 1, 1)
+    # The late one is expected any moment, the warm one after 100 s, the one that pulls after 300 s.
+    assert coming.coming_at == (1000.0, 1050.0, 1260.0)
+    assert coming.replicas_at(1100.0) == 3
+    assert coming.replica_seconds(1000.0, 1100.0) == pytest.approx(100 + 100 + 50)
