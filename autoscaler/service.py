@@ -195,6 +195,10 @@ class Service:
                     extra={"target": target.resource.key},
                 )
                 target.figures.count("preheat_errors_total", "refill")
+            except Exception:  # a mistake of ours; turns go on without the past
+                log.exception("reading the past failed", extra={"target": target.resource.key})
+                target.figures.count("preheat_errors_total", "internal")
+                return
             else:
                 log.info("its past was read back", extra={"target": target.resource.key, "bins": len(target.past)})
                 return

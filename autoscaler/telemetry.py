@@ -185,6 +185,8 @@ class Figures:
         self.gauges["preheat_last_turn_timestamp_seconds"] = now
         if turn.kind:
             self.count("preheat_errors_total", turn.kind)
+        if turn.observation and (turn.observation.problems or turn.observation.unseen_ready_pods):
+            self.count("preheat_errors_total", "incomplete")
         self._follow_observation(turn)
         self._follow_decision(turn, tick_seconds)
 

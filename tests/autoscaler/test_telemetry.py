@@ -80,6 +80,7 @@ async def test_a_turn_is_told_whole() -> None:
         ("preheat_decisions_total", *target, "forecast"): 1,
         ("preheat_clips_total", *target): 2,
         ("preheat_turns_total", *target, "rescaled"): 1,
+        ("preheat_errors_total", *target, "incomplete"): 1,
         ("preheat_scale_writes_total", *target, "rescaled"): 1,
         ("preheat_last_turn_timestamp_seconds", *target): START + 1,
         ("preheat_shadow", *target): 0,
