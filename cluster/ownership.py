@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cluster.objects import LEADER_LABEL, Controller, TargetState, WatchedPod, Workload, pod_name_pattern
 from cluster.selectors import Operator, Selector
-from cluster.watch import Store
+from cluster.store import Store
 from policies.scaling.observation import PodStage
 
 LONGEST_CHAIN = 6
