@@ -10,9 +10,11 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -120,7 +122,8 @@ async def arrivals(load: Load, chance: random.Random) -> AsyncIterator[float]:
 
 
 async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
-    """Send the load to the servers in turn and return once every request has ended."""
+    """Send the load to the servers and return once every request has ended."""
+    in_flight = Counter[str]()
     chance = random.Random(load.seed)
     kinds, shares = [HangUp.NEVER], [1.0 - sum(share for _, share in load.hang_ups)]
     for kind, share in load.hang_ups:
@@ -132,7 +135,8 @@ async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
         async for _ in arrivals(load, chance):
             if len(ledger.requests) >= load.most_requests:
                 return
-            url = urls[len(ledger.requests) % len(urls)]
+            # To the least busy, as a router would; the list may have grown meanwhile.
+            url = min(urls, key=lambda url: in_flight[url])
             request = Request(time.time(), chance.randint(*load.prompt_tokens))
             ledger.requests.append(request)
             question = {
@@ -144,8 +148,15 @@ async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
                 "stream_options": {"include_usage": True},
             }
             (kind,) = chance.choices(kinds, shares)
-            patience = chance.uniform(0.0, load.patience_seconds)
-            tasks.create_task(ask(session, url, question, request, kind, patience))
+            # Not from zero: one that leaves before its request has even been read was never there.
+            patience = chance.uniform(0.1, 1.0) * load.patience_seconds
+            in_flight[url] += 1
+            asked = tasks.create_task(ask(session, url, question, request, kind, patience))
+            asked.add_done_callback(partial(forget, in_flight, url))
+
+
+def forget(in_flight: Counter[str], url: str, _: asyncio.Task[None]) -> None:
+    in_flight[url] -= 1
 
 
 async def ask(
