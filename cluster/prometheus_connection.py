@@ -1,0 +1,413 @@
+"""One connection to one Prometheus: identity, TLS, deadline, retry, and every failure as one clear sentence.
+
+This module alone knows prometheus-api-client, which blocks, throws the server's warnings away, waits without end
+unless told otherwise, and sends even a POST's query in the URL. It is given a `requests.Session` of ours that
+mends this, and runs in daemon threads, a few at a time: a slow server delays its own targets, holds at most
+those threads, and never keeps the program from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import orjson
+import requests
+import urllib3
+from prometheus_api_client import PrometheusConnect
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from cluster.errors import NotObservedError
+from policies.scaling.resource import Prometheus as Settings
+
+MOST_AT_ONCE: Final = 4
+ATTEMPTS: Final = 2
+RETRY_AFTER_SECONDS: Final = 0.25
+LARGEST_ANSWER_BYTES: Final = 256 * 2**20
+# Beyond the deadline for what no timeout of a socket covers, such as a name server that is silent.
+GRACE_SECONDS: Final = 0.5
+
+T = TypeVar("T")
+Rows = list[dict[str, Any]]
+"""A query's result as Prometheus writes it: [{"metric": {label: value}, "value": [time, "number"]}, …]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What was made of the rows, and what the server remarked on them: with any remark they may not be all."""
+
+    value: T
+    remarks: tuple[str, ...] = ()
+
+
+class QueryRefusedError(NotObservedError):
+    """The server is well and takes this query for wrong: asking it again will not help, another one may."""
+
+
+class _TroubleError(Exception):
+    """Why one attempt failed; the words follow "Prometheus at URL"."""
+
+    def __init__(self, kind: str, words: str, *, passing: bool = False) -> None:
+        super().__init__(words)
+        self.kind = kind
+        self.passing = passing
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long an answer is waited for, in all; `until` is on the monotonic clock."""
+
+    until: float
+    seconds: float
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.until - monotonic())
+
+    def spent(self) -> _TroubleError:
+        return _TroubleError("timeout", f"did not answer within {round(self.seconds, 1):g} s: is it overloaded?")
+
+
+class Connection:
+    """Questions to one server as one identity, with counts of what was asked and what went wrong."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.requests_made = 0
+        self.errors_by_kind: Counter[str] = Counter()
+        self._kept = threading.local()
+        self._session = _session(settings, self._keep)
+        self._client = PrometheusConnect(
+            settings.url,
+            session=self._session,
+            retry=urllib3.Retry(total=0, redirect=False),
+            timeout=settings.timeout_seconds,
+            method="POST",
+        )
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        # Apart, so that reading back the past does not keep the present waiting.
+        self._range_places = asyncio.Semaphore(MOST_AT_ONCE)
+
+    def deadline(self) -> float:
+        """The end, on the monotonic clock, of the time that the settings allow to whoever begins now."""
+        return monotonic() + self.settings.timeout_seconds
+
+    async def instant(
+        self,
+        promql: str,
+        fold: Callable[[Rows], T],
+        *,
+        at: float | None = None,
+        deadline: float | None = None,
+    ) -> Answer[T]:
+        """The rows of a query at one instant, the server's own now by default, folded in the thread."""
+        when = {} if at is None else {"time": f"{at:.3f}"}
+
+        def call(seconds: float) -> Rows:
+            params = {**when, "timeout": _milliseconds(seconds)}
+            rows: Rows = self._client.custom_query(promql, params=params, timeout=seconds)
+            return rows
+
+        return await self._ask(call, fold, deadline, self._places)
+
+    async def over_range(
+        self,
+        promql: str,
+        fold: Callable[[Rows], T],
+        *,
+        start: float,
+        end: float,
+        step_seconds: int,
+        deadline: float | None = None,
+    ) -> Answer[T]:
+        """The rows of a query at every step from start to end."""
+
+        def call(seconds: float) -> Rows:
+            rows: Rows = self._client.custom_query_range(
+                promql,
+                datetime.fromtimestamp(start, UTC),
+                datetime.fromtimestamp(end, UTC),
+                f"{step_seconds}s",
+                params={"timeout": _milliseconds(seconds)},
+                timeout=seconds,
+            )
+            return rows
+
+        return await self._ask(call, fold, deadline, self._range_places)
+
+    async def series_names(self) -> Answer[tuple[str, ...]]:
+        """Names of all series that the server has."""
+
+        def call(seconds: float) -> Any:
+            return self._client.all_metrics()
+
+        return await self._ask(call, tuple, None, self._places)
+
+    def close(self) -> None:
+        self._session.close()
+
+    async def _ask(
+        self,
+        call: Callable[[float], Any],
+        fold: Callable[[Any], T],
+        deadline: float | None,
+        places: asyncio.Semaphore,
+    ) -> Answer[T]:
+        until = self.deadline() if deadline is None else deadline
+        patience = _Patience(until, until - monotonic())
+        attempt = 1
+        while True:
+            try:
+                return await self._in_thread(lambda: self._attempt(call, fold, patience), patience, places)
+            except _TroubleError as trouble:
+                self.errors_by_kind[trouble.kind] += 1
+                again = trouble.passing and patience.left > RETRY_AFTER_SECONDS
+                if not again or attempt == ATTEMPTS:
+                    kind = QueryRefusedError if trouble.kind == "refused" else NotObservedError
+                    raise kind(f"Prometheus at {self.settings.url} {trouble}") from trouble
+            attempt += 1
+            await asyncio.sleep(RETRY_AFTER_SECONDS)
+
+    async def _in_thread(self, work: Callable[[], T], patience: _Patience, places: asyncio.Semaphore) -> T:
+        """Run it in a thread that nobody has to wait for: a place is taken until the thread itself ends."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(patience.left):
+                await places.acquire()
+        except TimeoutError:
+            raise _TroubleError("timeout", "was not asked: earlier questions wait for answers") from None
+        self.requests_made += 1
+        future: asyncio.Future[T] = loop.create_future()
+
+        def deliver(value: T | None, error: BaseException | None) -> None:
+            places.release()
+            if future.done():
+                return
+            if error is None:
+                future.set_result(value)  # type: ignore[arg-type]  # without an error it is a T
+            else:
+                future.set_exception(error)
+
+        def run() -> None:
+            value, error = None, None
+            try:
+                value = work()
+            except BaseException as raised:
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(deliver, value, error)
+
+        threading.Thread(target=run, name="prometheus", daemon=True).start()
+        try:
+            async with asyncio.timeout(patience.left + GRACE_SECONDS):
+                return await future
+        except TimeoutError as error:
+            raise patience.spent() from error
+
+    def _attempt(self, call: Callable[[float], Any], fold: Callable[[Any], T], patience: _Patience) -> Answer[T]:
+        self._kept.patience, self._kept.remarks = patience, ()
+        seconds = patience.left
+        if not seconds:
+            raise patience.spent()
+        for problem in unreadable_files(self.settings):
+            raise _TroubleError("identity", f"cannot be asked: {problem}")
+        try:
+            rows = call(seconds)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            self._explain(error)
+        try:
+            return Answer(fold(rows), self._kept.remarks)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            words = "answers, but not in the form that was asked for"
+            raise _TroubleError("not-prometheus", words) from error
+
+    def _keep(self, response: requests.Response, **_: object) -> requests.Response:
+        """Response hook: read within the deadline, parse fast, keep the remarks, refuse what is no answer."""
+        if response.is_redirect:
+            response.close()
+            to = response.headers.get("location", "")
+            raise _TroubleError("redirect", f"sends us on to {to}: write the address meant as prometheus.url")
+        text = b"".join(self._chunks(response))
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            body = None
+        good = response.status_code == 200 and isinstance(body, dict) and body.get("status") == "success"
+        if not good:
+            raise _refusal(response, body, text)
+        self._kept.remarks = tuple(str(remark) for field in ("warnings", "infos") for remark in body.get(field) or ())
+        response.json = lambda **_: body  # type: ignore[method-assign]
+        return response
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        """The body as it comes in: `response.content` would wait for a trickle without end."""
+        size = 0
+        while chunk := response.raw.read1(1 << 18, decode_content=True):
+            size += len(chunk)
+            if size > LARGEST_ANSWER_BYTES:
+                response.close()
+                words = f"answered with more than {LARGEST_ANSWER_BYTES >> 20} MiB: ask it for less at once"
+                raise _TroubleError("too-large", words)
+            if not self._kept.patience.left:
+                response.close()
+                raise self._kept.patience.spent()
+            yield chunk
+
+    def _explain(self, error: Exception) -> NoReturn:
+        if _within(error, (requests.Timeout, urllib3.exceptions.TimeoutError)) is not None:
+            raise self._kept.patience.spent() from error
+        tls = _within(error, ssl.SSLError)
+        if tls is not None or isinstance(error, requests.exceptions.SSLError):
+            raise _TroubleError("tls", _tls_words(tls or error)) from error
+        if _within(error, socket.gaierror) is not None:
+            raise _TroubleError("unreachable", "has no address: look at the host of prometheus.url") from error
+        if _within(error, ConnectionRefusedError) is not None:
+            words = "refuses connections: is it running, and is the port of prometheus.url right?"
+            raise _TroubleError("unreachable", words, passing=True) from error
+        if _within(error, (ConnectionError, urllib3.exceptions.ProtocolError)) is not None:
+            raise _TroubleError("unreachable", "broke the connection off", passing=True) from error
+        raise _TroubleError("unreachable", f"cannot be reached: {error}", passing=True) from error
+
+
+def unreadable_files(settings: Settings) -> tuple[str, ...]:
+    """What is wrong with the files that the settings name, one sentence each."""
+    named: Mapping[str, str | None] = {
+        "bearerTokenFile": settings.bearer_token_file,
+        "basicAuth.passwordFile": settings.basic_auth.password_file if settings.basic_auth else None,
+        "caFile": settings.ca_file,
+        "certFile": settings.cert_file,
+        "keyFile": settings.key_file,
+    }
+    problems = []
+    for field, path in named.items():
+        if path is not None:
+            try:
+                with Path(path).open("rb") as file:
+                    empty = not file.read(1)
+            except OSError as error:
+                why = error.strerror or type(error).__name__
+                problems.append(f"prometheus.{field} {path} cannot be read ({why}): mount it or mend the path")
+            else:
+                if empty:
+                    problems.append(f"prometheus.{field} {path} is empty: write it anew")
+    return tuple(problems)
+
+
+class _Identity(AuthBase):
+    """Bearer token or password, read again whenever its file changes, as a cluster rotates them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._read_as: tuple[int, int, int] | None = None
+        self._secret = ""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        basic, token_file = self._settings.basic_auth, self._settings.bearer_token_file
+        if token_file is not None:
+            request.headers["Authorization"] = f"Bearer {self._text(token_file)}"
+        elif basic is not None:
+            secret = self._text(basic.password_file)
+            request = HTTPBasicAuth(basic.username.encode(), secret.encode())(request)
+        return request
+
+    def _text(self, path: str) -> str:
+        with self._lock:
+            stat = Path(path).stat()
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if version != self._read_as:
+                self._secret = Path(path).read_text("utf-8").strip("\r\n")
+                self._read_as = version
+            return self._secret
+
+
+class _Session(requests.Session):
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        """A POST's query goes into its body, where it may be as long as it must; the hook reads the answer."""
+        if method == "POST":
+            kwargs["data"] = kwargs.pop("params", None)
+        kwargs["stream"] = True
+        return super().request(method, url, *args, **kwargs)
+
+
+def _session(settings: Settings, hook: Callable[..., requests.Response]) -> requests.Session:
+    session = _Session()
+    # Also without a secret: requests would look into the user's .netrc for one and send it.
+    session.auth = _Identity(settings)
+    session.verify = not settings.insecure_skip_verify
+    if session.verify and settings.ca_file is not None:
+        session.verify = settings.ca_file
+    if settings.insecure_skip_verify:
+        # The user said so in as many words; a line for each request would tell nobody anything.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    if settings.cert_file is not None and settings.key_file is not None:
+        session.cert = (settings.cert_file, settings.key_file)
+    # Inside a cluster the wire is cheaper than packing: an answer for 3,000 pods is 15 MB, 0.2 s to pack.
+    session.headers["Accept-Encoding"] = "identity"
+    session.headers["User-Agent"] = "preheat"
+    session.hooks["response"].append(hook)
+    return session
+
+
+def _refusal(response: requests.Response, body: Any, text: bytes) -> _TroubleError:
+    status = response.status_code
+    said = body.get("error") if isinstance(body, dict) else None
+    said = str(said or " ".join(text[:200].decode("utf-8", "replace").split()) or response.reason)
+    if status == 200:
+        return _TroubleError("not-prometheus", f"answers, but not as Prometheus does: {said[:80]}")
+    if status in (401, 403):
+        words = f"does not let us in (HTTP {status}: {said}): set prometheus.bearerTokenFile or basicAuth"
+        return _TroubleError("identity", words)
+    if status == 404:
+        words = "has no /api/v1: if it is served below a path, write the path into prometheus.url"
+        return _TroubleError("not-prometheus", words)
+    if status in (400, 405, 422):
+        return _TroubleError("refused", f"refuses the question (HTTP {status}): {said}")
+    return _TroubleError(f"http-{status}", f"is not able to answer (HTTP {status}: {said})", passing=True)
+
+
+def _tls_words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = str(error.verify_message).rstrip(".")
+        remedy = "name its authority in prometheus.caFile"
+        if "mismatch" in why:
+            remedy = "write the host that the certificate names into prometheus.url"
+        elif "expired" in why or "not yet valid" in why:
+            remedy = "renew it, or set the clocks right"
+        return f"shows a certificate that is not trusted ({why}): {remedy}"
+    why = getattr(error, "reason", None) or str(error)
+    if why in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+        return f"does not speak TLS ({why}): write http:// in prometheus.url if it is meant to be plain"
+    return f"cannot be spoken to over TLS ({why}): look at prometheus.caFile, certFile and keyFile"
+
+
+Kind = TypeVar("Kind", bound=BaseException)
+
+
+def _within(error: BaseException, kind: type[Kind] | tuple[type[Kind], ...]) -> Kind | None:
+    """The first of that kind among the error, what it wraps and what led to it; libraries nest them deep."""
+    seen: set[int] = set()
+    left: list[BaseException] = [error]
+    while left:
+        current = left.pop()
+        if isinstance(current, kind):
+            return current
+        if id(current) not in seen:
+            seen.add(id(current))
+            inner = (getattr(current, "reason", None), current.__cause__, current.__context__, *current.args)
+            left.extend(item for item in inner if isinstance(item, BaseException))
+    return None
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{max(1, int(seconds * 1000))}ms"

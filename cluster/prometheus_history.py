@@ -1,0 +1,236 @@
+"""The load of the past, read back from a Prometheus so that a restart forgets nothing.
+
+Pods of the past are gone, so a series belongs to a target when its namespace is the target's and its pod's name
+is of the pattern that the target's pods are named by. The server adds up: a target comes back as one series a
+quantity, in bins of five minutes for eight days and of a minute for the last day. A stretch without data is left
+out, never zero; so is a bin with too few scrapes in it, whose increase would be less than what happened.
+Instances alone (a series that names no pod) cannot be read back: whose an IP was is not known any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, isnan
+from time import monotonic
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster import vllm_metrics
+from cluster.errors import NotObservedError
+from cluster.prometheus_connection import Connection, QueryRefusedError, Rows
+from cluster.prometheus_queries import BY_POD, INSTANCE, TARGET, WAYS, Way, matching, once, override, quoted
+from policies.scaling.demand import LoadBin
+from policies.scaling.resource import PrometheusLabels
+
+DAY_SECONDS: Final = 86_400.0
+LONGEST_SECONDS: Final = 8 * DAY_SECONDS
+# Bin length and how far back: what `History` keeps is no finer.
+RESOLUTIONS: Final = ((300, LONGEST_SECONDS), (60, DAY_SECONDS))
+# A router's counter may be any expression; it is looked at this many times a bin.
+LOOKS_A_BIN: Final = 5
+# Of 8 days in 5-minute bins, 5 targets are 1.6 MB of answer and some 20 MB while it is read.
+TARGETS_AT_ONCE: Final = 5
+SECONDS_ALLOWED: Final = 120.0
+# Of the scrapes that bins around have, a bin must have this share, and 2, which an increase needs.
+LEAST_SCRAPES: Final = 0.85
+BINS_AROUND: Final = 24
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTarget:
+    """Whose load is read back; `pod_pattern` is the regular expression (RE2) of its pods' names, anchored."""
+
+    namespace: str
+    pod_pattern: str
+    arrivals: str | None = None
+    labels: PrometheusLabels = BY_POD
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Bins in order of time, without overlap; `problems` says what could not be read, one sentence each."""
+
+    bins: tuple[LoadBin, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+async def load_history(
+    connection: Connection,
+    targets: Mapping[str, HistoryTarget],
+    until: float,
+    *,
+    seconds: float = LONGEST_SECONDS,
+) -> Mapping[str, Past]:
+    """As far back as the server has it, `seconds` at most; what fails leaves that target's past empty."""
+    keys = list(targets)
+    deadline = monotonic() + max(SECONDS_ALLOWED, connection.settings.timeout_seconds)
+    chunks = [keys[n : n + TARGETS_AT_ONCE] for n in range(0, len(keys), TARGETS_AT_ONCE)]
+    parts = await asyncio.gather(
+        *(_chunk(connection, [targets[key] for key in chunk], until, deadline, seconds) for chunk in chunks)
+    )
+    pasts = (past for part in parts for past in part)
+    return dict(zip(keys, pasts, strict=True))
+
+
+async def _chunk(
+    connection: Connection, targets: Sequence[HistoryTarget], until: float, deadline: float, seconds: float
+) -> list[Past]:
+    found: list[list[tuple[LoadBin, ...]]] = [[] for _ in targets]
+    remarks: tuple[str, ...] = ()
+    for bin_seconds, reach_seconds in RESOLUTIONS:
+        end = floor(until / bin_seconds) * bin_seconds
+        count = int(min(reach_seconds, seconds) // bin_seconds)
+        grid = Grid(bin_seconds, end - (count - 1) * bin_seconds, count)
+        try:
+            answer = await connection.over_range(
+                history_query(targets, bin_seconds),
+                grid.fold(len(targets)),
+                start=grid.first_end,
+                end=end,
+                step_seconds=bin_seconds,
+                deadline=deadline,
+            )
+        except QueryRefusedError as error:
+            return await _apart(connection, targets, until, deadline, seconds, error)
+        except NotObservedError as error:
+            return [Past(problems=(f"its past could not be read back: {error}",))] * len(targets)
+        for bins, more in zip(found, answer.value, strict=True):
+            bins.append(more)
+        remarks += answer.remarks
+    url = connection.settings.url
+    problems = tuple(dict.fromkeys(f"Prometheus at {url} remarks on the past: {remark}" for remark in remarks))
+    return [Past(_finest(*bins), problems[:3]) for bins in found]
+
+
+async def _apart(
+    connection: Connection,
+    targets: Sequence[HistoryTarget],
+    until: float,
+    deadline: float,
+    seconds: float,
+    error: QueryRefusedError,
+) -> list[Past]:
+    """Find the one whose query the server takes for wrong; without its router's counter it may do."""
+    if len(targets) > 1:
+        return [(await _chunk(connection, [each], until, deadline, seconds))[0] for each in targets]
+    (target,) = targets
+    if target.arrivals is None:
+        return [Past(problems=(f"its past could not be read back: {error}",))]
+    plain = HistoryTarget(target.namespace, target.pod_pattern, labels=target.labels)
+    (past,) = await _chunk(connection, [plain], until, deadline, seconds)
+    sentence = f"the past of prometheus.arrivals ({target.arrivals}) could not be read: {error}"
+    return [Past(past.bins, (*past.problems, sentence))]
+
+
+def _finest(coarse: tuple[LoadBin, ...], fine: tuple[LoadBin, ...]) -> tuple[LoadBin, ...]:
+    """The fine bins, and coarse ones where not one fine bin lies."""
+    if not coarse:
+        return fine
+    length = coarse[0].seconds
+    covered = {each.start // length for each in fine}
+    return tuple(sorted((*(b for b in coarse if b.start // length not in covered), *fine), key=lambda b: b.start))
+
+
+QUANTITIES: Final = ("scrapes", "arrivals", "prompt", "generation", "in_flight")
+
+
+def history_query(targets: Sequence[HistoryTarget], bin_seconds: int) -> str:
+    """One query for all quantities of these targets; at each step, what the bin that ends there holds."""
+    parts = []
+    for number, target in enumerate(targets):
+        for quantity, promql in zip(QUANTITIES, _quantities(target, bin_seconds), strict=True):
+            parts.append(f'label_replace({promql}, "{TARGET}", "{number}/{quantity}", "", "")')
+    return " or ".join(parts)
+
+
+def _quantities(target: HistoryTarget, bin_seconds: int) -> tuple[str, ...]:
+    window = f"[{bin_seconds}s]"
+    way = override(target.labels)
+    ways = WAYS if way is None else (way,)
+
+    def vector(name: str, way: Way, function: str = "") -> str:
+        matchers = (f"{way[0]}={quoted(target.namespace)}", f"{way[1]}=~{quoted(target.pod_pattern)}")
+        selector = matching((name,), matchers)
+        return once((*way, INSTANCE), f"{function}({selector}{window})" if function else selector)
+
+    def first_of(promql: Callable[[int, Way], str], spellings: int) -> str:
+        """Of the spellings and ways the first that this moment has."""
+        return " or ".join(f"({promql(spelling, way)})" for spelling in range(spellings) for way in ways)
+
+    def increase(names: Sequence[str]) -> str:
+        return first_of(lambda n, way: f"sum({vector(names[n], way, 'increase')})", len(names))
+
+    running, waiting = vllm_metrics.GAUGES["requests_running"], vllm_metrics.GAUGES["requests_waiting"]
+    scrapes = first_of(lambda n, way: f"max({vector(running[n], way, 'count_over_time')})", len(running))
+    # As it stood at the bin's end: one look where a mean over the bin takes twenty, of a fifth of all work.
+    in_flight = first_of(
+        lambda n, way: " + ".join(f"sum({vector(gauge[n], way)})" for gauge in (running, waiting)),
+        len(running),
+    )
+    arrivals = increase([f"{name}_count" for name in vllm_metrics.DISTRIBUTIONS["ttft"]])
+    if target.arrivals is not None:
+        looks = f"[{bin_seconds}s:{bin_seconds // LOOKS_A_BIN}s]"
+        arrivals = f"(sum(increase(({target.arrivals}\n){looks}))) or {arrivals}"
+    return (
+        scrapes,
+        arrivals,
+        increase(vllm_metrics.COUNTERS["prompt_tokens"]),
+        increase(vllm_metrics.COUNTERS["generation_tokens"]),
+        in_flight,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """`count` bins of `bin_seconds`; the first one ends at `first_end`."""
+
+    bin_seconds: int
+    first_end: float
+    count: int
+
+    def fold(self, targets: int) -> Callable[[Rows], list[tuple[LoadBin, ...]]]:
+        def fold(rows: Rows) -> list[tuple[LoadBin, ...]]:
+            found: list[dict[str, Floats]] = [{} for _ in range(targets)]
+            for row in rows:
+                number, _, quantity = row["metric"][TARGET].partition("/")
+                found[int(number)][quantity] = self._column(row["values"])
+            return [self._bins(columns) for columns in found]
+
+        return fold
+
+    def _column(self, values: Sequence[tuple[float, str]]) -> Floats:
+        times, texts = zip(*values, strict=True)
+        column = np.full(self.count, np.nan)
+        places = np.rint((np.array(times) - self.first_end) / self.bin_seconds).astype(int)
+        column[places] = list(map(float, texts))
+        return column
+
+    def _bins(self, columns: Mapping[str, Floats]) -> tuple[LoadBin, ...]:
+        unknown = np.full(self.count, np.nan)
+        scrapes, *loads = (columns.get(quantity, unknown) for quantity in QUANTITIES)
+        arrivals, prompt, generation, in_flight = loads
+        whole = np.flatnonzero(scraped_throughout(scrapes) & np.isfinite(arrivals + prompt + generation))
+        seconds = float(self.bin_seconds)
+        starts = (self.first_end + (whole - 1) * seconds).tolist()
+        rates = ((column[whole] / seconds).tolist() for column in (arrivals, prompt, generation))
+        standing = (None if isnan(each) else each for each in in_flight[whole].tolist())
+        return tuple(LoadBin(start, seconds, *rest) for start, *rest in zip(starts, *rates, standing, strict=True))
+
+
+def scraped_throughout(scrapes: Floats) -> NDArray[np.bool_]:
+    """Which bins have about as many scrapes as is usual around them; a changed scrape interval is no gap."""
+    seen = np.where(scrapes > 0, scrapes, np.nan)
+    if not np.isfinite(seen).any():
+        return np.zeros(len(scrapes), bool)
+    padded = np.pad(seen, BINS_AROUND, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * BINS_AROUND + 1)
+    usual = np.full(len(scrapes), np.inf)
+    known = np.isfinite(seen)
+    usual[known] = np.nanmedian(around[known], axis=1)
+    return known & (scrapes >= np.maximum(2.0, np.floor(LEAST_SCRAPES * usual)))
