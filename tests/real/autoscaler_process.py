@@ -92,14 +92,14 @@ class Autoscaler:
     def page(self, path: str) -> requests.Response:
         return requests.get(f"http://127.0.0.1:{self._port}{path}", timeout=5)
 
-    def metric(self, name: str, **labels: str) -> float | None:
+    def metric(self, metric: str, /, **labels: str) -> float | None:
         """The sum of a metric's series with these labels; None without any."""
         families = text_string_to_metric_families(self.page("/metrics").text)
         values = [
             sample.value
             for family in families
             for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
+            if sample.name == metric and labels.items() <= sample.labels.items()
         ]
         return sum(values) if values else None
 

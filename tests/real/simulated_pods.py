@@ -23,6 +23,9 @@ from tests.real.simulated_vllm import Server, Speed, Truth
 Load = Callable[[float], float]
 """Requests/s at so many seconds after the load began."""
 
+NAME = "vllm-tiny"
+"""What a target and its app are called where a test has only one."""
+
 SECONDS_A_LOOK = 0.25
 SECONDS_A_ROUND = 0.05
 
@@ -37,14 +40,21 @@ def is_terminating(pod: Json) -> bool:
 
 
 class SimulatedPods:
-    """The servers of one namespace's pods, from `with` to its end."""
+    """The servers of an app's pods in one namespace, from `with` to its end."""
 
     def __init__(
-        self, control_plane: ControlPlane, prometheus: Prometheus, namespace: str, speed: Speed | None = None
+        self,
+        control_plane: ControlPlane,
+        prometheus: Prometheus,
+        namespace: str,
+        *,
+        app: str = NAME,
+        speed: Speed | None = None,
     ) -> None:
         self.api = control_plane.api_as("admin")  # a connection of its own: this is another thread
         self.prometheus = prometheus
         self.namespace = namespace
+        self.app = app
         self.speed = speed or Speed()
         self.truth = Truth()
         self.servers: dict[str, Server] = {}
@@ -112,7 +122,7 @@ class SimulatedPods:
 
     def _look(self) -> None:
         try:
-            pods = self.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
+            pods = self.api.items(f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=f"app={self.app}")
         except (ApiError, requests.RequestException):
             return  # the API server is down: a router goes on with what it knows
         named = {pod["metadata"]["name"]: pod for pod in pods}
@@ -129,7 +139,7 @@ class SimulatedPods:
             ]
         if self._watched != named.keys():
             self._watched = set(named)
-            self.prometheus.watch([self._target(name) for name in sorted(named)])
+            self.prometheus.watch([self._target(name) for name in sorted(named)], group=f"{self.namespace}-{self.app}")
 
     def _target(self, pod: str) -> Target:
         address = f"{HOST}:{self._http.server_address[1]}"

@@ -1,0 +1,38 @@
+"""The autoscaler's identity in a cluster, made from the manifests that are shipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from tests.checkout import ROOT
+from tests.parts.control_plane import ControlPlane
+from tests.parts.kubernetes_api import Json
+
+MANIFESTS = ROOT / "manifests" / "autoscaler"
+ACCOUNT = "preheat-autoscaler"
+RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces"
+
+
+def shipped_role() -> Json:
+    return cast("Json", yaml.safe_load((MANIFESTS / "role.yaml").read_text()))
+
+
+def apply_shipped(control_plane: ControlPlane, folder: Path, namespace: str) -> Path:
+    """`kubectl apply -k` of an overlay that only sets the namespace, as a user's would; its kubeconfig."""
+    overlay = {"namespace": namespace, "resources": [os.path.relpath(MANIFESTS, folder)]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    control_plane.kubectl("apply", "-k", folder)
+    return control_plane.kubeconfig_of_service_account(namespace, ACCOUNT)
+
+
+def grant(control_plane: ControlPlane, namespace: str, rules: list[Json], *, to_namespace: str, name: str) -> None:
+    """A Role with these rules, bound to the autoscaler's account of `to_namespace`."""
+    control_plane.api.create(f"{RBAC}/{namespace}/roles", {"metadata": {"name": name}, "rules": rules})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": to_namespace}
+    binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
+    control_plane.api.create(f"{RBAC}/{namespace}/rolebindings", binding)
