@@ -30,8 +30,9 @@ def damp(
     done: Activity | None,
     policy: ScalingPolicy,
     fewest: int,
+    horizon_seconds: float,
 ) -> Outcome:
-    """`fewest` is what the present signals need after a shrink."""
+    """`fewest` is what the present signals need after a shrink, the horizon how long it takes to undo one."""
     clips: list[str] = []
     replicas = wanted
     if replicas <= now.desired:
@@ -40,7 +41,7 @@ def damp(
             clips.append(f"no shrink: {reason}")
             replicas, binding = now.desired, Binding.HOLD
         elif replicas < now.desired:
-            replicas, binding = _held(replicas, binding, now, history, policy, fewest, clips)
+            replicas, binding = _held(replicas, binding, now, history, policy, fewest, horizon_seconds, clips)
     replicas, binding = _stepped(replicas, binding, now, policy, clips)
     if replicas > policy.max_replicas:
         clips.append(f"cut from {replicas} to the ceiling {policy.max_replicas}")
@@ -58,12 +59,15 @@ def _held(
     history: History,
     policy: ScalingPolicy,
     fewest: int,
+    horizon_seconds: float,
     clips: list[str],
 ) -> tuple[int, Binding]:
     """The number that a wish to shrink may become now."""
-    greatest = history.greatest_wish(now.time, policy)
+    # A wish speaks of the instant one horizon after it: those of a horizon ago are only now refuted.
+    window = max(policy.scale_down_window_seconds, horizon_seconds)
+    greatest = history.greatest_wish(now.time, window, policy.max_gap_seconds)
     if greatest is None:
-        clips.append(f"no shrink: the last {policy.scale_down_window_seconds:.0f} s are not wholly seen")
+        clips.append(f"no shrink: the last {window:.0f} s are not wholly seen")
         return now.desired, Binding.HOLD
     held = min(now.desired, max(replicas, greatest, fewest))
     if held > replicas:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from policies.scaling.observation import Interval
+
 
 class Binding(StrEnum):
     """Which consideration set the number."""
@@ -54,6 +56,8 @@ class Decision:
     ready: int = 0
     coming: int = 0
     """Replicas created and expected, not ready yet; unschedulable ones are not among them."""
+    within_objectives: Interval | None = None
+    """Share of the requests since the last look that kept both objectives; None without any."""
     clips: tuple[str, ...] = ()
     """What changed the wish on its way, in order, one short phrase each."""
 

@@ -15,7 +15,7 @@ A counter below its previous value is a process begun anew, and counts from zero
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.scaling.observation import (
@@ -77,15 +77,6 @@ class PodActivity:
     within_tpot: Interval
     hang_ups: HangUps
 
-    @property
-    def share_within_both(self) -> Interval | None:
-        """Share of requests that kept both objectives: max(0, a + b - 1)…min(a, b); None without any."""
-        ttft = _share(self.within_ttft, self.first_tokens)
-        tpot = _share(self.within_tpot, self.tpot_count)
-        if ttft is None or tpot is None:
-            return ttft or tpot
-        return Interval(max(0.0, ttft.low + tpot.low - 1.0), min(ttft.high, tpot.high))
-
 
 @dataclass(frozen=True, slots=True)
 class Activity:
@@ -105,6 +96,16 @@ class Activity:
     trusted: bool
     """False when it spans a gap, or a ready pod is unseen: a floor of what happened, not a measure."""
     pods: Mapping[str, PodActivity]
+
+    @property
+    def share_within_both(self) -> Interval | None:
+        """Share of requests that kept both objectives: max(0, a + b - 1)…min(a, b); None without any."""
+        pods = self.pods.values()
+        ttft = _share([pod.within_ttft for pod in pods], sum(pod.first_tokens for pod in pods))
+        tpot = _share([pod.within_tpot for pod in pods], sum(pod.tpot_count for pod in pods))
+        if ttft is None or tpot is None:
+            return ttft or tpot
+        return Interval(max(0.0, ttft.low + tpot.low - 1.0), min(ttft.high, tpot.high))
 
 
 def activity(
@@ -272,10 +273,10 @@ def _latency(before: Distribution | None, after: Distribution | None) -> tuple[f
     return max(0.0, after.sum_seconds - before.sum_seconds), max(0.0, after.count - before.count)
 
 
-def _share(kept: Interval, count: float) -> Interval | None:
+def _share(kept: Sequence[Interval], count: float) -> Interval | None:
     if count <= 0:
         return None
-    return Interval(min(1.0, kept.low / count), min(1.0, kept.high / count))
+    return Interval(min(1.0, sum(each.low for each in kept) / count), min(1.0, sum(each.high for each in kept) / count))
 
 
 def _difference(before: float | None, after: float | None) -> float:

@@ -53,15 +53,14 @@ class History:
     def past(self, policy: ScalingPolicy) -> Past:
         return Past(self.fine or _fine(policy), self.coarse or _coarse(policy))
 
-    def greatest_wish(self, now: float, policy: ScalingPolicy) -> int | None:
-        """The greatest wish of the scale-down window; None where the window is not covered by turns."""
-        window = policy.scale_down_window_seconds
-        times = self.ticks[self.ticks[:, TIME] > now - window - policy.max_gap_seconds]
+    def greatest_wish(self, now: float, window: float, max_gap_seconds: float) -> int | None:
+        """The greatest wish of the last `window` seconds; None where they are not covered by turns."""
+        times = self.ticks[self.ticks[:, TIME] > now - window - max_gap_seconds]
         if len(times) == 0 or times[0, TIME] > now - window:
             return None if window > 0 else 0
         within = times[times[:, TIME] > now - window]
         gaps = np.diff(np.concatenate((times[:, TIME], [now])))
-        if np.max(gaps) > policy.max_gap_seconds:
+        if np.max(gaps) > max_gap_seconds:
             return None
         return int(np.max(within[:, WANTED], initial=0.0))
 
@@ -101,8 +100,8 @@ class History:
                 coarse = coarse.add(bin.start, end, row)
             else:
                 fine = fine.add(bin.start, end, row)
-        # What the fine bins know and the coarse ones do not is folded into those.
-        return replace(self, fine=fine, coarse=coarse)
+        mix = self.mix if self.mix.mix else _mix_of(bins, newest - policy.mix_output_seconds)
+        return replace(self, fine=fine, coarse=coarse, mix=mix)
 
     def _with_tick(
         self, observation: Observation, decision: Decision, done: Activity | None, policy: ScalingPolicy
@@ -193,6 +192,15 @@ class History:
             smooth_seconds=policy.smooth_seconds,
         )
         return replace(self, steps=steps, forecast=forecast, fitted_at=now)
+
+
+def _mix_of(bins: Sequence[LoadBin], since: float) -> MixSums:
+    """The mix of the newest past, until the pods' own samples tell it."""
+    newest = [bin for bin in bins if bin.start >= since and bin.arrivals_per_second > 0]
+    arrivals = sum(bin.arrivals_per_second * bin.seconds for bin in newest)
+    prompt = sum(bin.prompt_tokens_per_second * bin.seconds for bin in newest)
+    output = sum(bin.generation_tokens_per_second * bin.seconds for bin in newest)
+    return MixSums(prompt, arrivals, output, arrivals)
 
 
 def _row(seconds: float, arrivals: float, prompt_tokens: float, generation_tokens: float, in_flight: float) -> Row:

@@ -66,7 +66,7 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
         need = max([need, *needs], key=lambda each: each.whole)
     # Demand unseen is no reason to shrink; what is seen beside it may be one to grow.
     wanted = max(now.desired, need.whole) if present is None else need.whole
-    outcome = damping.damp(wanted, need.binding, now, history, done, policy, _bearable(now, capacity, policy))
+    outcome = damping.damp(wanted, need.binding, now, history, done, policy, _bearable(now, capacity, policy), horizon)
     return Decision(
         time=now.time,
         replicas=outcome.replicas,
@@ -80,6 +80,7 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
         capacity=capacity.requests_per_second if capacity else None,
         ready=coming.ready,
         coming=coming.coming,
+        within_objectives=done.share_within_both if done else None,
         clips=outcome.clips,
     )
 

@@ -198,10 +198,9 @@ def test_a_share_is_an_interval_unless_the_objective_lies_on_an_edge() -> None:
             tpot=Distribution(0, count, 0.1, count * 0.9, 0.1, count * 0.9),
         )
 
-    done = pod_activity(at(0, 0, 0, 0), at(15, 80, 95, 100), hang_ups=HangUps(0.0))
-    assert done is not None
-    assert done.within_ttft == Interval(80, 95)
-    assert done.within_tpot == Interval(90, 90)
+    done = between(seen(0, pod("a", at(0, 0, 0, 0))), seen(15, pod("a", at(15, 80, 95, 100))))
+    assert done.pods["a"].within_ttft == Interval(80, 95)
+    assert done.pods["a"].within_tpot == Interval(90, 90)
     both = done.share_within_both
     assert both is not None
     assert both.low == pytest.approx(0.7)
