@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from tests.parts.prometheus import Prometheus
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One for all tests, with a node of many GPUs; each test has a namespace of its own."""
-    running = ControlPlane(tmp_path_factory.mktemp("control-plane"))
+@contextmanager
+def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
+    """With a node of many GPUs."""
+    running = ControlPlane(folder)
     try:
         running.start()
         running.add_node("node-1", gpus=64)
@@ -27,9 +28,9 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         running.stop()
 
 
-@pytest.fixture
-def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A namespace in which pods can be created; deleted afterwards, without waiting for the end of that."""
+@contextmanager
+def new_namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """In which pods can be created; deleted afterwards, without waiting for the end of that."""
     name = f"test-{next(_numbers)}"
     control_plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
@@ -38,12 +39,31 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.api.delete(f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+@contextmanager
+def running_prometheus(folder: Path, *, tls: bool = False, basic_auth: bool = False) -> Iterator[Prometheus]:
     """Scrapes every second; nothing yet."""
-    running = Prometheus(tmp_path / "prometheus")
+    running = Prometheus(folder, tls=tls, basic_auth=basic_auth)
     try:
         running.start()
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One for all tests; each has a namespace of its own."""
+    with running_control_plane(tmp_path_factory.mktemp("control-plane")) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    with new_namespace(control_plane) as name:
+        yield name
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+    with running_prometheus(tmp_path / "prometheus") as running:
+        yield running

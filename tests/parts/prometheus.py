@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,14 +44,13 @@ class Prometheus:
         self.folder = folder
         self.binary = build.ensure(build.PROMETHEUS) / "prometheus"
         self.store = folder / "store"
-        self.targets_file = folder / "targets.json"
+        self.targets = folder / "targets"
         self.port = free_ports(1)[0]
         self.url = f"{'https' if tls else 'http'}://{HOST}:{self.port}"
         self.ca: Path | None = folder / "ca.crt" if tls else None
         self.auth = (USERNAME, PASSWORD) if basic_auth else None
         self.process: Process | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        self.watch([])
+        self.targets.mkdir(parents=True)
         self._write_config(scrape_seconds)
         self._write_web_config(tls=tls, basic_auth=basic_auth)
 
@@ -74,6 +74,15 @@ class Prometheus:
             self.process.stop()
             self.process = None
 
+    def freeze(self) -> None:
+        """Accept connections and answer nothing, until `thaw`."""
+        assert self.process is not None
+        self.process.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.signal(signal.SIGCONT)
+
     def restart(self, *, empty: bool = False) -> None:
         """Back on the same port; `empty`: as after a lost volume."""
         self.stop()
@@ -81,11 +90,11 @@ class Prometheus:
             shutil.rmtree(self.store)
         self.start()
 
-    def watch(self, targets: Sequence[Target]) -> None:
-        """Scrape these from now on; Prometheus sees the file change at once."""
-        fresh = self.targets_file.with_suffix(".new")
+    def watch(self, targets: Sequence[Target], *, group: str = "all") -> None:
+        """Scrape these from now on, in place of the group's others; Prometheus takes them up within 5 s."""
+        fresh = self.targets / f"{group}.new"
         fresh.write_text(json.dumps([target.as_file_sd() for target in targets]))
-        fresh.replace(self.targets_file)
+        fresh.replace(self.targets / f"{group}.json")
 
     def value(self, query: str) -> float | None:
         """Of an instant query that yields one number; None without any."""
@@ -123,7 +132,7 @@ class Prometheus:
             "scrape_configs": [
                 {
                     "job_name": "vllm",
-                    "file_sd_configs": [{"files": [str(self.targets_file)], "refresh_interval": "1s"}],
+                    "file_sd_configs": [{"files": [str(self.targets / "*.json")], "refresh_interval": "1s"}],
                 }
             ],
         }
