@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import time
 from typing import Final, Protocol
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 PASTS_GATHER_SECONDS: Final = 1.0
 """At start every target is looked up first, some of them for the first time."""
+
+Clock = Callable[[], float]
+"""Unix seconds; a test's own may run faster."""
 
 
 class Kubernetes(Protocol):
@@ -59,12 +62,12 @@ Readings = Together[tuple[TargetPods, Reading], Reading]
 """The readings of one Prometheus, asked for with what each target read before."""
 
 
-def shared_readings(metrics: Metrics) -> Readings:
+def shared_readings(metrics: Metrics, *, clock: Clock = time) -> Readings:
     """One reading a tick for all targets of a Prometheus."""
 
     async def read(asked: Mapping[str, tuple[TargetPods, Reading]]) -> Mapping[str, Reading]:
         targets = {key: target for key, (target, _) in asked.items()}
-        return await metrics.samples(targets, time(), previous={key: past for key, (_, past) in asked.items()})
+        return await metrics.samples(targets, clock(), previous={key: past for key, (_, past) in asked.items()})
 
     return Together(read)
 
@@ -73,11 +76,11 @@ Pasts = Together[HistoryTarget, Past]
 """The pasts of the targets of one Prometheus, read back at start."""
 
 
-def shared_pasts(metrics: Metrics) -> Pasts:
+def shared_pasts(metrics: Metrics, *, clock: Clock = time) -> Pasts:
     """One reading of the past for all targets of a Prometheus."""
 
     async def read(asked: Mapping[str, HistoryTarget]) -> Mapping[str, Past]:
-        return await metrics.load_history(asked, time())
+        return await metrics.load_history(asked, clock())
 
     return Together(read, gather_seconds=PASTS_GATHER_SECONDS)
 
@@ -85,13 +88,16 @@ def shared_pasts(metrics: Metrics) -> Pasts:
 class ClusterFleet:
     """Satisfies `Fleet`."""
 
-    def __init__(self, resource: VLLMAutoscaler, kubernetes: Kubernetes, readings: Readings, pasts: Pasts) -> None:
+    def __init__(
+        self, resource: VLLMAutoscaler, kubernetes: Kubernetes, readings: Readings, pasts: Pasts, *, clock: Clock = time
+    ) -> None:
         self._resource = resource
         self._ref = resource.spec.scale_target_ref
         self._namespace = resource.metadata.namespace
         self._kubernetes = kubernetes
         self._readings = readings
         self._pasts = pasts
+        self._clock = clock
         self._uid = ""
         readings.members += 1
         pasts.members += 1
@@ -105,7 +111,7 @@ class ClusterFleet:
             reading = await self._readings.ask(self._resource.key, question)
         except NotObservedError as error:
             raise MetricsNotObservedError(str(error)) from error
-        return observation(time(), state, reading)
+        return observation(self._clock(), state, reading)
 
     async def scale(self, expected: int, replicas: int) -> None:
         """Ask for the replicas, provided that `expected` are still asked for."""
