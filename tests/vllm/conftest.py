@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.parts.fixtures import control_plane, namespace, prometheus
+from tests.parts.fixtures import control_plane
 from tests.parts.vllm.install import Installation, installed
 from tests.parts.vllm.server import Server, metrics_page, serving, warm_up
 
-__all__ = ["control_plane", "namespace", "prometheus"]
+__all__ = ["control_plane"]
 
 
 @dataclass(frozen=True)
