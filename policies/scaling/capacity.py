@@ -33,10 +33,10 @@ from policies.scaling.demand import Activity, PodActivity
 
 FEATURES: Final = 4
 
-PRIOR_RATIOS: Final = (1.0, 0.004, 1.0e-5, 0.0045)
-"""b, c and d as multiples of a: the geometric middle of nine published engines, 7B to 70B, A40 to H100."""
-PRIOR_SPREAD: Final = (0.0, 0.004, 1.0e-5, 0.0045)
-"""How far from it an engine may be before a fit needs evidence: as much again."""
+PRIOR_RATIOS: Final = (1.0, 0.0039, 5.5e-6, 0.0044)
+"""b, c and d as multiples of a: geometric means of nine published engines, 7B to 70B, A40 to H100."""
+PRIOR_SPREAD: Final = (0.0, 0.0039, 1.1e-5, 0.0044)
+"""How far from them an engine may be without much evidence: as much again, twice that for c, which differs most."""
 PRIOR_FIXED_SHARE: Final = 0.25
 """Prior of a, as a share of the objective for time per output token."""
 NOISE: Final = 0.1
