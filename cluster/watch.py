@@ -86,14 +86,13 @@ class Watch(Generic[T]):
             raise RefusedError(str(self.problem), right=self.problem.right) from self.problem.__cause__
         if not self._listed:
             raise NotObservedError(
-                f"{self.subject} could not be listed within {self._pace.first_sight_seconds:g} s"
-                + (f": {self.problem}" if self.problem else "")
+                f"{self.subject} could not be listed within {self._pace.first_sight_seconds:g} s{self._because()}"
             )
         if self.blind_seconds > self._pace.blind_after_seconds:
-            raise NotObservedError(
-                f"{self.subject} were last seen {self.blind_seconds:.0f} s ago"
-                + (f": {self.problem}" if self.problem else "")
-            )
+            raise NotObservedError(f"{self.subject} were last seen {self.blind_seconds:.0f} s ago{self._because()}")
+
+    def _because(self) -> str:
+        return f": {str(self.problem).removeprefix(f'{self.subject}: ')}" if self.problem else ""
 
     async def _first_sight(self) -> None:
         deadline = time.monotonic() + self._pace.first_sight_seconds

@@ -33,7 +33,7 @@ def has(pods: int) -> Callable[[TargetState], bool]:
 async def watching(api: KubernetesStandIn, cluster: Cluster) -> Object:
     """A target whose watches are all open; returns its ReplicaSet."""
     _, made = api.deploy()
-    await cluster.target(REF, NAMESPACE)
+    await answer(look(cluster))
     await until(lambda: api.open_watches == WATCHES)
     return made
 
@@ -83,20 +83,26 @@ async def test_a_server_that_is_down_makes_the_target_unobserved_until_it_is_bac
     await answer(look(cluster), has(2))
 
 
-async def test_a_short_break_does_not_stop_the_show(api: KubernetesStandIn, cluster: Cluster) -> None:
+async def test_a_short_break_does_not_stop_the_show(api: KubernetesStandIn, tmp_path: Path) -> None:
+    pace = replace(QUICK, blind_after_seconds=60.0)
+    cluster = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=pace)
     await watching(api, cluster)
     await api.stop()
-    await api.start()
+    await until(lambda: cluster.counters.watch_failures >= WATCHES)
     assert len((await cluster.target(REF, NAMESPACE)).pods) == 2
+    await cluster.close()
 
 
-async def test_a_server_that_was_never_there_is_told_within_the_bound(api: KubernetesStandIn, cluster: Cluster) -> None:
+async def test_a_server_that_was_never_there_is_told_within_the_bound(api: KubernetesStandIn, tmp_path: Path) -> None:
+    pace = replace(QUICK, first_sight_seconds=0.5)
+    cluster = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=pace)
     api.deploy()
     api.faults.append(Fault(503, times=10_000, path="/pods"))
-    with pytest.raises(NotObservedError, match=r"could not be listed within 1 s: .*HTTP 503"):
+    with pytest.raises(NotObservedError, match=r"could not be listed within 0.5 s: HTTP 503"):
         await cluster.target(REF, NAMESPACE)
     api.faults.clear()
     await answer(look(cluster), has(2))
+    await cluster.close()
 
 
 async def test_an_expired_version_is_listed_anew(api: KubernetesStandIn, cluster: Cluster) -> None:
@@ -168,14 +174,18 @@ async def test_watches_that_end_as_they_begin_show_changes_but_make_no_storm(
     await cluster.close()
 
 
-async def test_a_server_that_asks_for_patience_gets_it(api: KubernetesStandIn, cluster: Cluster) -> None:
-    api.deploy()
-    await cluster.target(REF, NAMESPACE)
-    await until(lambda: api.open_watches == WATCHES)
-    api.faults.append(Fault(429, times=1, path="/pods", headers={"Retry-After": "9"}))
+async def test_a_server_that_asks_for_patience_gets_it(api: KubernetesStandIn, tmp_path: Path) -> None:
+    pace = replace(QUICK, retry_longest_seconds=1.0)
+    cluster = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=pace)
+    await watching(api, cluster)
+    api.faults.append(Fault(429, times=1, path="/pods", headers={"Retry-After": "1"}))
     api.cut_watches()
     await until(lambda: cluster.counters.errors["429"] == 1)
-    await answer(look(cluster), has(2))
+    asked = api.number_of("GET", "/pods")
+    await asyncio.sleep(0.2)  # twenty of its own pauses
+    assert api.number_of("GET", "/pods") == asked
+    await until(lambda: api.open_watches == WATCHES)
+    await cluster.close()
 
 
 async def test_a_right_taken_away_from_a_running_watch_is_named(api: KubernetesStandIn, cluster: Cluster) -> None:
@@ -188,16 +198,16 @@ async def test_a_right_taken_away_from_a_running_watch_is_named(api: KubernetesS
 async def test_a_server_that_has_not_read_its_roles_yet_is_no_missing_right(
     api: KubernetesStandIn, tmp_path: Path
 ) -> None:
-    pace = replace(QUICK, blind_after_seconds=0.01, retry_first_seconds=0.2, retry_longest_seconds=0.2)
+    pace = replace(QUICK, blind_after_seconds=0.0, retry_first_seconds=0.2, retry_longest_seconds=0.2)
     cluster = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=pace)
     await watching(api, cluster)
     words = 'pods is forbidden: User "us" cannot watch resource "pods" in API group ""'
     api.faults.append(Fault(403, times=WATCHES, message=words))
     api.cut_watches()
-    # RefusedError would pass through here: it is not what is waited for.
-    assert "were last seen" in str(await failure(look(cluster), NotObservedError))
+    await until(lambda: cluster.counters.errors["403"] == WATCHES)
+    with pytest.raises(NotObservedError, match=r"were last seen .* lacks the right"):
+        await cluster.target(REF, NAMESPACE)
     await answer(look(cluster), has(2))
-    assert cluster.counters.errors["403"] == WATCHES
     await cluster.close()
 
 

@@ -12,7 +12,7 @@ E = TypeVar("E", bound=BaseException)
 STEP_SECONDS = 0.005
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if condition():
@@ -21,7 +21,7 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 async def answer(
-    ask: Callable[[], Awaitable[T]], wished: Callable[[T], bool] = lambda _: True, seconds: float = 5.0
+    ask: Callable[[], Awaitable[T]], wished: Callable[[T], bool] = lambda _: True, seconds: float = 20.0
 ) -> T:
     """Ask until the answer is as wished; errors on the way are passed over."""
     async with asyncio.timeout(seconds):
@@ -36,12 +36,15 @@ async def answer(
             await asyncio.sleep(STEP_SECONDS)
 
 
-async def failure(ask: Callable[[], Awaitable[object]], of: type[E], seconds: float = 5.0) -> E:
-    """Ask until it fails in this way."""
+async def failure(ask: Callable[[], Awaitable[object]], of: type[E], seconds: float = 20.0) -> E:
+    """Ask until it fails in this way; other errors on the way are passed over."""
     async with asyncio.timeout(seconds):
         while True:
             try:
                 await ask()
             except of as error:
                 return error
+            except Exception:
+                await asyncio.sleep(STEP_SECONDS)
+                continue
             await asyncio.sleep(STEP_SECONDS)
