@@ -14,7 +14,7 @@ from autoscaler.together import Together
 from cluster.errors import NotObservedError
 from cluster.events import EventType
 from cluster.objects import TargetState
-from cluster.prometheus_history import HistoryTarget, Past
+from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past
 from cluster.prometheus_queries import PodAddress, TargetPods
 from cluster.prometheus_readings import Reading
 from policies.scaling.demand import LoadBin
@@ -55,7 +55,9 @@ class Metrics(Protocol):
         self, targets: Mapping[str, TargetPods], now: float, *, previous: Mapping[str, Reading] | None = None
     ) -> Mapping[str, Reading]: ...
 
-    async def load_history(self, targets: Mapping[str, HistoryTarget], until: float) -> Mapping[str, Past]: ...
+    async def load_history(
+        self, targets: Mapping[str, HistoryTarget], until: float, *, seconds: float
+    ) -> Mapping[str, Past]: ...
 
 
 Readings = Together[tuple[TargetPods, Reading], Reading]
@@ -76,11 +78,11 @@ Pasts = Together[HistoryTarget, Past]
 """The pasts of the targets of one Prometheus, read back at start."""
 
 
-def shared_pasts(metrics: Metrics, *, clock: Clock = time) -> Pasts:
+def shared_pasts(metrics: Metrics, *, clock: Clock = time, seconds: float = LONGEST_SECONDS) -> Pasts:
     """One reading of the past for all targets of a Prometheus."""
 
     async def read(asked: Mapping[str, HistoryTarget]) -> Mapping[str, Past]:
-        return await metrics.load_history(asked, clock())
+        return await metrics.load_history(asked, clock(), seconds=seconds)
 
     return Together(read, gather_seconds=PASTS_GATHER_SECONDS)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +23,8 @@ from tests.stand_ins.kubernetes_objects import Object, deployment, ready_pod
 from tests.stand_ins.prometheus import StandInPod, StandInPrometheus
 from tests.stand_ins.waiting import answer
 
+# Patient where a busy machine is slow, quick where the API server is not there.
+PACE = replace(QUICK, request_seconds=10.0, first_sight_seconds=10.0, blind_after_seconds=1.0, watch_seconds=60.0)
 TICK_SECONDS = 60.0
 """A long tick makes short stories: a fleet may shrink once as much time is seen as a start takes, 62 s and a tick."""
 TTFT_EDGES = ("1.0", "2.5", "5.0", "+Inf")
@@ -33,10 +37,13 @@ class Engine:
     def __init__(self) -> None:
         self.served = 1_000.0
         self.rate = 0.0
+        self.served_a_page = 0.0
+        """Served between two looks at the page, where no test passes the time."""
         self.shown: dict[str, str] = {}
         """What some series show instead, by name."""
 
     def page(self) -> str:
+        self.served += self.served_a_page
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
@@ -66,13 +73,13 @@ class Engine:
 class Stack:
     """One target or more in namespace `inference`, all of one Prometheus; use it as a context."""
 
-    def __init__(self, folder: Path, **prometheus: Any) -> None:
+    def __init__(self, folder: Path, *, tls: ssl.SSLContext | None = None, **prometheus: Any) -> None:
         self.folder = folder
         self.now = START
         self.rate = 3.0
         self.api = KubernetesStandIn()
-        self.prometheus = StandInPrometheus(clock=lambda: self.now)
-        self.prometheus_settings = {"url": self.prometheus.url, "timeoutSeconds": 0.5, **prometheus}
+        self.prometheus = StandInPrometheus(clock=lambda: self.now, tls=tls)
+        self.prometheus_settings = {"url": self.prometheus.url, "timeoutSeconds": 10, **prometheus}
         self.telemetry = Telemetry("0")
         self.engines: dict[str, Engine] = {}
         self.follows = True
@@ -84,7 +91,7 @@ class Stack:
         await self.api.start()
         self._parts.push_async_callback(self.api.stop)
         self._parts.enter_context(self.prometheus)
-        self.cluster = await Cluster.connect(self.api.kubeconfig(self.folder / "kubeconfig"), pace=QUICK)
+        self.cluster = await Cluster.connect(self.api.kubeconfig(self.folder / "kubeconfig"), pace=PACE)
         self._parts.push_async_callback(self.cluster.close, 0.2)
         return self
 
@@ -98,12 +105,18 @@ class Stack:
         client = Prometheus(self.resource.spec.prometheus)
         self._parts.callback(client.close)
         self._readings = shared_readings(client, clock=self._clock)
-        self._pasts = shared_pasts(client, clock=self._clock)
+        self._pasts = shared_pasts(client, clock=self._clock, seconds=3_600.0)
         made = self._target_of(self.resource)
         self.service = Service([made], self.telemetry, tick_seconds=TICK_SECONDS)
         self.set_replicas(replicas)
         await self.followed()
         return made
+
+    def more_targets(self, target: Target, times: int) -> list[Target]:
+        """The same Deployment again under other names: to the readings they are others."""
+        stated = target.resource
+        named = [stated.metadata.model_copy(update={"name": f"again-{number}"}) for number in range(times)]
+        return [self._target_of(stated.model_copy(update={"metadata": metadata})) for metadata in named]
 
     def _clock(self) -> float:
         return self.now
@@ -133,7 +146,7 @@ class Stack:
         self.follow()
 
     def follow(self) -> None:
-        names = [f"vllm-llama-6b7c8d9f4-b000{number}" for number in range(self.replicas)]
+        names = [f"vllm-llama-6b7c8d9f4-bcdf{letter}" for letter in "bcdfghjklm"[: self.replicas]]
         for name in set(self.engines) - set(names):
             self.api.remove(ready_pod(self._replica_set, name))
             del self.engines[name]

@@ -129,7 +129,7 @@ def right_given(stack: Stack) -> None:
 
 TROUBLES = [
     Trouble("Prometheus is down", "prometheus", "broke the connection off", prometheus(broken_connections=10_000)),
-    Trouble("Prometheus is slow", "prometheus", "did not answer", prometheus(delay_seconds=0.8)),
+    Trouble("Prometheus is slow", "prometheus", "did not answer", prometheus(delay_seconds=2.0)),
     Trouble("Prometheus says 503", "prometheus", "503", prometheus(status=503)),
     Trouble("Prometheus is empty", "incomplete", "has no series of vLLM now", empty, scraping_again),
     Trouble("Prometheus scrapes no more", "incomplete", "no whole sample", still, scraping_again),
@@ -155,6 +155,8 @@ TROUBLES = [
 async def test_no_shrink_while_it_lasts_a_line_a_counter_and_recovery(
     stack: Stack, trouble: Trouble, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if "slow" in trouble.name:
+        stack.prometheus_settings["timeoutSeconds"] = 1.0
     target = await stack.target(replicas=SIZE)
     await stack.turns(target, SEEN_TURNS)
     with caplog.at_level(logging.DEBUG, "autoscaler"):
