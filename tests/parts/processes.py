@@ -20,7 +20,9 @@ T = TypeVar("T")
 MINDER = Path(__file__).with_name("minder.py")
 
 
-def wait_until(condition: Callable[[], T | None], *, within: float, what: str, every: float = 0.05) -> T:
+def wait_until(
+    condition: Callable[[], T | None], *, within: float, what: str | Callable[[], str], every: float = 0.05
+) -> T:
     """Ask until the answer is true and return it; a bound in seconds, and what was waited for if it passes.
 
     An AssertionError of the condition counts as "not yet", and its text is told at the end.
@@ -35,7 +37,8 @@ def wait_until(condition: Callable[[], T | None], *, within: float, what: str, e
         except AssertionError as error:
             last = str(error)
         if time.monotonic() > ends:
-            raise AssertionError(f"not within {within:g} s: {what} (last: {last})")
+            missed = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {within:g} s: {missed} (last: {last})")
         time.sleep(every)
 
 
@@ -122,7 +125,7 @@ class Process:
         def ready_or_dead() -> bool:
             return self.status is not None or is_ready()
 
-        wait_until(ready_or_dead, within=within, what=f"{self.name} ready; it said:\n{self.end_of_log()}")
+        wait_until(ready_or_dead, within=within, what=lambda: f"{self.name} ready; it said:\n{self.end_of_log()}")
         if self.status is not None:
             raise RuntimeError(f"{self.name} ended with status {self.status}:\n{self.end_of_log()}")
 

@@ -85,7 +85,7 @@ class Autoscaler:
         found = wait_until(
             lambda: [line for line in self.lines(**having) if text in line["message"]],
             within=within,
-            what=f"'{text}' in the log; its last lines:\n{self.process.end_of_log(10)}",
+            what=lambda: f"'{text}' in the log; its last lines:\n{self.process.end_of_log(10)}",
         )
         return found[-1]
 
@@ -115,7 +115,7 @@ class Autoscaler:
         return wait_until(
             lambda: new if len(new := self.entries(target)[before:]) >= count else None,
             within=within,
-            what=f"{count} turns of {target}; its last lines:\n{self.process.end_of_log(10)}",
+            what=lambda: f"{count} turns of {target}; its last lines:\n{self.process.end_of_log(10)}",
         )
 
     def explain(self, target: str, at: float | None = None) -> str:
