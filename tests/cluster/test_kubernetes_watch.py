@@ -253,11 +253,13 @@ async def test_the_first_ready_time_outlives_a_flap_and_a_new_list(api: Kubernet
     api.put(shown(ready=START + 65, flapped=START + 7_000))
     unready = await answer(look(cluster), lambda seen: seen.pods[-1].stage is PodStage.STARTING)
     assert unready.pods[-1].ready_at is None
+    api.put(deployment("another"))  # the pods' own watch does not hear of it and falls behind
     api.forget_history()
     api.cut_watches()
     api.put(shown(ready=START + 9_000))
     seen = await answer(look(cluster), lambda seen: seen.pods[-1].stage is PodStage.READY)
     assert seen.pods[-1].ready_at == START + 65
+    assert cluster.counters.relists > 0
 
 
 async def test_closing_ends_every_watch_and_leaves_nothing_behind(api: KubernetesStandIn, tmp_path: Path) -> None:
