@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final, TypeVar
 
 from cluster import vllm_metrics
 from cluster.errors import NotObservedError
+from cluster.prometheus_arrivals import Arrivals
 from cluster.prometheus_connection import Connection, QueryRefusedError, Rows
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past, load_history
 from cluster.prometheus_queries import (
@@ -85,6 +86,7 @@ class Prometheus:
         self._edges: Edges = {}
         self._edges_until = -math.inf
         self._refused_arrivals: dict[str, tuple[float, str]] = {}
+        self._routers: dict[tuple[str, str], Arrivals] = {}
 
     def close(self) -> None:
         self.connection.close()
@@ -123,7 +125,7 @@ class Prometheus:
                 f"{abs(self.clock_ahead_seconds):.0f} s {side} ours: set both by NTP"
             )
         sweep.columns.strangers.update(scrapes.strangers)
-        arrivals, _ = await asyncio.gather(self._arrivals(sweep, tuple(targets.values())), self._read_pods(sweep))
+        arrivals, _ = await asyncio.gather(self._arrivals(sweep, targets), self._read_pods(sweep))
         self.dropped_series = sum(sweep.columns.strangers.values())
         self.dropped_series_total += self.dropped_series
         readings = {
@@ -220,12 +222,13 @@ class Prometheus:
             up(),
         )
 
-    async def _arrivals(self, sweep: Sweep, targets: Sequence[TargetPods]) -> dict[int, float | str]:
-        """By the target's number, what its router has counted, or why that is not known."""
+    async def _arrivals(self, sweep: Sweep, targets: Mapping[str, TargetPods]) -> dict[int, float | str]:
+        """By the target's number, what its routers have counted, or why that is not known."""
         found: dict[int, float | str] = {}
         asked: dict[int, str] = {}
         deadline = self.connection.deadline()
-        for number, target in enumerate(targets):
+        keys = list(targets)
+        for number, target in enumerate(targets.values()):
             if target.arrivals is not None:
                 until, why = self._refused_arrivals.get(target.arrivals, (-math.inf, ""))
                 if monotonic() < until:
@@ -234,26 +237,30 @@ class Prometheus:
                     found[number], asked[number] = "it has no value now", target.arrivals
 
         async def ask(queries: dict[int, str]) -> None:
+            promql = for_each(sweep.index.labels, queries)
+            at = None if math.isnan(sweep.scrapes.server_time) else sweep.scrapes.server_time
             try:
-                answer = await self.connection.instant(
-                    for_each(queries), fold_arrivals, at=_known(sweep.scrapes.server_time), deadline=deadline
-                )
+                answer = await self.connection.instant(promql, fold_arrivals, at=at, deadline=deadline)
             except QueryRefusedError as error:
-                if len(queries) > 1:  # one of them spoils the rest: find it
-                    numbers = list(queries)
+                numbers = list(queries)
+                if len(numbers) > 1:  # one of them spoils the rest: find it
                     half = len(numbers) // 2
                     for part in (numbers[:half], numbers[half:]):
                         await ask({number: queries[number] for number in part})
                     return
-                (number,) = queries
-                found[number] = str(error)
-                self._refused_arrivals[queries[number]] = (monotonic() + REFUSED_KEPT_SECONDS, str(error))
+                found[numbers[0]] = str(error)
+                self._refused_arrivals[queries[numbers[0]]] = (monotonic() + REFUSED_KEPT_SECONDS, str(error))
             except NotObservedError as error:
                 found.update(dict.fromkeys(queries, str(error)))
             else:
                 self.remarks_made += len(answer.remarks)
-                told = "; ".join(answer.remarks[:3])
-                found.update(answer.value if not told else dict.fromkeys(queries, f"the server remarks: {told}"))
+                if answer.remarks:
+                    told = f"the server remarks: {'; '.join(answer.remarks[:3])}"
+                    found.update(dict.fromkeys(queries, told))
+                    return
+                for number, counts in answer.value.items():
+                    routers = self._routers.setdefault((keys[number], queries[number]), Arrivals())
+                    found[number] = routers.add(counts, sweep.now)
 
         numbers = list(asked)
         chunks = (numbers[n : n + ARRIVALS_AT_ONCE] for n in range(0, len(numbers), ARRIVALS_AT_ONCE))
@@ -293,10 +300,6 @@ def _narrow(index: PodIndex, scrapes: Scrapes) -> tuple[str, ...]:
     if len(named_by) > 1 or None in named_by:
         return ()
     return (f"{next(iter(named_by))}=~{one_of(index.namespaces)}",)
-
-
-def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
 
 
 def _pairs(rows: Rows) -> list[tuple[Mapping[str, str], float]]:

@@ -14,10 +14,9 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
@@ -25,9 +24,9 @@ import orjson
 import requests
 import urllib3
 from prometheus_api_client import PrometheusConnect
-from requests.auth import AuthBase, HTTPBasicAuth
 
 from cluster.errors import NotObservedError
+from cluster.prometheus_session import session_for, unreadable_files
 from policies.scaling.resource import Prometheus as Settings
 
 MOST_AT_ONCE: Final = 4
@@ -86,7 +85,7 @@ class Connection:
         self.requests_made = 0
         self.errors_by_kind: Counter[str] = Counter()
         self._kept = threading.local()
-        self._session = _session(settings, self._keep)
+        self._session = session_for(settings, self._keep)
         self._client = PrometheusConnect(
             settings.url,
             session=self._session,
@@ -222,11 +221,9 @@ class Connection:
         for problem in unreadable_files(self.settings):
             raise _TroubleError("identity", f"cannot be asked: {problem}")
         try:
-            rows = call(seconds)
+            return Answer(fold(call(seconds)), self._kept.remarks)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             self._explain(error)
-        try:
-            return Answer(fold(rows), self._kept.remarks)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             words = "answers, but not in the form that was asked for"
             raise _TroubleError("not-prometheus", words) from error
@@ -264,8 +261,6 @@ class Connection:
             yield chunk
 
     def _explain(self, error: Exception) -> NoReturn:
-        if _within(error, (requests.Timeout, urllib3.exceptions.TimeoutError)) is not None:
-            raise self._kept.patience.spent() from error
         tls = _within(error, ssl.SSLError)
         if tls is not None or isinstance(error, requests.exceptions.SSLError):
             raise _TroubleError("tls", _tls_words(tls or error)) from error
@@ -274,89 +269,12 @@ class Connection:
         if _within(error, ConnectionRefusedError) is not None:
             words = "refuses connections: is it running, and is the port of prometheus.url right?"
             raise _TroubleError("unreachable", words, passing=True) from error
+        # After the two above: urllib3 counts every connection that did not come about among the timeouts.
+        if _within(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)) is not None:
+            raise self._kept.patience.spent() from error
         if _within(error, (ConnectionError, urllib3.exceptions.ProtocolError)) is not None:
             raise _TroubleError("unreachable", "broke the connection off", passing=True) from error
         raise _TroubleError("unreachable", f"cannot be reached: {error}", passing=True) from error
-
-
-def unreadable_files(settings: Settings) -> tuple[str, ...]:
-    """What is wrong with the files that the settings name, one sentence each."""
-    named: Mapping[str, str | None] = {
-        "bearerTokenFile": settings.bearer_token_file,
-        "basicAuth.passwordFile": settings.basic_auth.password_file if settings.basic_auth else None,
-        "caFile": settings.ca_file,
-        "certFile": settings.cert_file,
-        "keyFile": settings.key_file,
-    }
-    problems = []
-    for field, path in named.items():
-        if path is not None:
-            try:
-                with Path(path).open("rb") as file:
-                    empty = not file.read(1)
-            except OSError as error:
-                why = error.strerror or type(error).__name__
-                problems.append(f"prometheus.{field} {path} cannot be read ({why}): mount it or mend the path")
-            else:
-                if empty:
-                    problems.append(f"prometheus.{field} {path} is empty: write it anew")
-    return tuple(problems)
-
-
-class _Identity(AuthBase):
-    """Bearer token or password, read again whenever its file changes, as a cluster rotates them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._read_as: tuple[int, int, int] | None = None
-        self._secret = ""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        basic, token_file = self._settings.basic_auth, self._settings.bearer_token_file
-        if token_file is not None:
-            request.headers["Authorization"] = f"Bearer {self._text(token_file)}"
-        elif basic is not None:
-            secret = self._text(basic.password_file)
-            request = HTTPBasicAuth(basic.username.encode(), secret.encode())(request)
-        return request
-
-    def _text(self, path: str) -> str:
-        with self._lock:
-            stat = Path(path).stat()
-            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if version != self._read_as:
-                self._secret = Path(path).read_text("utf-8").strip("\r\n")
-                self._read_as = version
-            return self._secret
-
-
-class _Session(requests.Session):
-    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
-        """A POST's query goes into its body, where it may be as long as it must; the hook reads the answer."""
-        if method == "POST":
-            kwargs["data"] = kwargs.pop("params", None)
-        kwargs["stream"] = True
-        return super().request(method, url, *args, **kwargs)
-
-
-def _session(settings: Settings, hook: Callable[..., requests.Response]) -> requests.Session:
-    session = _Session()
-    # Also without a secret: requests would look into the user's .netrc for one and send it.
-    session.auth = _Identity(settings)
-    session.verify = not settings.insecure_skip_verify
-    if session.verify and settings.ca_file is not None:
-        session.verify = settings.ca_file
-    if settings.insecure_skip_verify:
-        # The user said so in as many words; a line for each request would tell nobody anything.
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    if settings.cert_file is not None and settings.key_file is not None:
-        session.cert = (settings.cert_file, settings.key_file)
-    # Inside a cluster the wire is cheaper than packing: an answer for 3,000 pods is 15 MB, 0.2 s to pack.
-    session.headers["Accept-Encoding"] = "identity"
-    session.headers["User-Agent"] = "preheat"
-    session.hooks["response"].append(hook)
-    return session
 
 
 def _refusal(response: requests.Response, body: Any, text: bytes) -> _TroubleError:

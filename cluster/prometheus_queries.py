@@ -191,9 +191,10 @@ def http_matchers() -> tuple[str, str]:
     return ('method="POST"', f"handler=~{one_of(vllm_metrics.HTTP_HANDLERS)}")
 
 
-def for_each(queries: Mapping[int, str]) -> str:
-    """One query that answers for many targets: each one's sum, labelled with its number."""
+def for_each(labels: Sequence[str], queries: Mapping[int, str]) -> str:
+    """One query that answers for many targets: each one's sums by process, labelled with its number."""
     # The line's end closes a comment that the user's own query may end with.
     return " or ".join(
-        f'label_replace(sum({query}\n), "{TARGET}", "{number}", "", "")' for number, query in queries.items()
+        f'label_replace(sum {_by(labels)} ({query}\n), "{TARGET}", "{number}", "", "")'
+        for number, query in queries.items()
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cluster import vllm_metrics
+from cluster.prometheus_arrivals import Process
 from cluster.prometheus_queries import INSTANCE, TARGET, WAYS, PodIndex, TargetPods
 from cluster.vllm_metrics import Edges, Key
 from policies.scaling.observation import PodSample, SampleState, with_idleness
@@ -158,8 +159,17 @@ def fold_edges(rows: Rows) -> Edges:
     return vllm_metrics.edges_of((row["metric"]["__name__"], row["metric"]["le"]) for row in rows)
 
 
-def fold_arrivals(rows: Rows) -> dict[int, float]:
-    return {int(row["metric"][TARGET]): float(row["value"][1]) for row in rows}
+def fold_arrivals(rows: Rows) -> dict[int, dict[Process, float]]:
+    """By target the count of each of its routers' processes; one that is no number leaves its target out."""
+    found: dict[int, dict[Process, float]] = {}
+    broken: set[int] = set()
+    for row in rows:
+        labels, value = dict(row["metric"]), float(row["value"][1])
+        number = int(labels.pop(TARGET))
+        found.setdefault(number, {})[frozenset(labels.items())] = value
+        if not math.isfinite(value):
+            broken.add(number)
+    return {number: counts for number, counts in found.items() if number not in broken}
 
 
 def reading_of(sweep: Sweep, target: TargetPods, previous: Reading | None, arrivals: float | str | None) -> Reading:
@@ -181,8 +191,6 @@ def reading_of(sweep: Sweep, target: TargetPods, previous: Reading | None, arriv
         if place in sweep.scrapes.models:
             models[sweep.scrapes.models[place]] += 1
     problems = [*sweep.problems, *_sentences(lacking)]
-    if isinstance(arrivals, float) and not math.isfinite(arrivals):
-        arrivals = "its value is not a finite number"
     if isinstance(arrivals, str):
         problems.append(f"prometheus.arrivals ({target.arrivals}) could not be read: {arrivals}")
         arrivals = None

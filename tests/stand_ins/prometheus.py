@@ -93,6 +93,8 @@ class StandInPrometheus:
         self.faults = Faults()
         self.asked: list[Asked] = []
         self.scraping = True
+        self.evaluates_at: float | None = None
+        """When set, queries read the samples of this instant, while answers go on to bear the clock's."""
         self._scraped_at = -1.0
         self._shown: dict[frozenset[tuple[str, str]], set[frozenset[tuple[str, str]]]] = {}
         self._lock = threading.Lock()
@@ -170,7 +172,7 @@ class StandInPrometheus:
         expression = parse(parameters["query"])
         if asked.path == "/api/v1/query":
             at = float(parameters.get("time", self.clock()))
-            rows = expression.at(self.store, at)
+            rows = expression.at(self.store, at if self.evaluates_at is None else self.evaluates_at)
             return {
                 "resultType": "vector",
                 "result": [{"metric": labels, "value": [at, _text(value)]} for labels, value in rows],
@@ -258,4 +260,5 @@ def _series(text: str, target: Mapping[str, str]) -> Iterable[tuple[dict[str, st
 
 
 def _text(value: float) -> str:
-    return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}.get(repr(value), repr(value))
+    text = repr(float(value))
+    return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}.get(text, text.removesuffix(".0"))

@@ -80,6 +80,7 @@ class Node:
     vector: Callable[[Store, float], Vector] | None = None
     matrix: Callable[[Store, float], Matrix] | None = None
     selector: tuple[Matcher, ...] | None = None
+    window: float = 0.0
 
     def at(self, store: Store, time: float) -> Vector:
         if self.vector is None:
@@ -102,8 +103,8 @@ def parse(promql: str) -> Node:
 
 
 _TOKEN = re.compile(
-    r"""\s+|\#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<duration>\d+(?:\.\d+)?(?:ms|s|m|h|d)\b)|(?P<number>\d+)"""
-    r"""|(?P<word>[A-Za-z_:][\w:]*)|(?P<sign>=~|!=|!~|[-+=(){}\[\],:])""",
+    r"""\s+|\#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<duration>\d+(?:\.\d+)?(?:ms|s|m|h|d)\b)|(?P<number>\d+(?:\.\d+)?)"""
+    r"""|(?P<word>[A-Za-z_][\w:]*)|(?P<sign>=~|!=|!~|[-+*=(){}\[\],:])""",
     re.VERBOSE,
 )
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -142,10 +143,17 @@ class _Parser:
         return left
 
     def addition(self) -> Node:
-        left = self.ranged()
+        left = self.product()
         while self.look() == "+":
             self.take()
-            left = _added(left, self.ranged())
+            left = _added(left, self.product())
+        return left
+
+    def product(self) -> Node:
+        left = self.ranged()
+        while self.look() == "*":
+            self.take()
+            left = _times(left, float(self.take(kind="number")))
         return left
 
     def ranged(self) -> Node:
@@ -263,7 +271,7 @@ def _range_of(node: Node, window: float) -> Node:
         found = ((series.labels, series.between(time - window, time)) for series in store.matching(wanted))
         return [(labels, samples) for labels, samples in found if samples]
 
-    return Node(matrix=matrix)
+    return Node(matrix=matrix, window=window)
 
 
 def _subquery(node: Node, window: float, step: float) -> Node:
@@ -276,7 +284,7 @@ def _subquery(node: Node, window: float, step: float) -> Node:
             look += step
         return list(found.values())
 
-    return Node(matrix=matrix)
+    return Node(matrix=matrix, window=window)
 
 
 def _either(left: Node, right: Node) -> Node:
@@ -295,6 +303,13 @@ def _added(left: Node, right: Node) -> Node:
         pairs = ((_unnamed(labels), value) for labels, value in left.at(store, time))
         keyed = ((labels, value, frozenset(labels.items())) for labels, value in pairs)
         return [(labels, value + others[key]) for labels, value, key in keyed if key in others]
+
+    return Node(vector=vector)
+
+
+def _times(left: Node, factor: float) -> Node:
+    def vector(store: Store, time: float) -> Vector:
+        return [(_unnamed(labels), value * factor) for labels, value in left.at(store, time)]
 
     return Node(vector=vector)
 
@@ -342,24 +357,35 @@ def _over_time(fold: Callable[[list[tuple[float, float]]], float]) -> Callable[[
 
 
 def _increase(inner: Node) -> Node:
-    """Last less first, resets mended, extrapolated to the ends of the window as Prometheus does."""
+    """Last less first, resets mended, extrapolated towards the ends of the window as Prometheus does."""
+    window = inner.window
 
     def vector(store: Store, time: float) -> Vector:
-        found: Vector = []
-        for labels, samples in inner.over(store, time):
-            if len(samples) > 1:
-                found.append((_unnamed(labels), _increased(samples)))
-        return _distinct(found)
+        return _distinct(
+            [
+                (_unnamed(labels), _increased(samples, time - window, time))
+                for labels, samples in inner.over(store, time)
+                if len(samples) > 1
+            ]
+        )
 
     return Node(vector=vector)
 
 
-def _increased(samples: list[tuple[float, float]]) -> float:
+def _increased(samples: list[tuple[float, float]], start: float, end: float) -> float:
     pairs = list(pairwise(samples))
     risen = math.fsum(after if after < before else after - before for (_, before), (_, after) in pairs)
-    span = samples[-1][0] - samples[0][0]
-    # Half a gap beyond each end: good enough where samples fill the window, as they do in the tests.
-    return risen * (span + span / len(pairs)) / span
+    (first_time, first), (last_time, _) = samples[0], samples[-1]
+    span = last_time - first_time
+    gap = span / len(pairs)
+
+    def beyond(distance: float) -> float:
+        return distance if distance < 1.1 * gap else gap / 2
+
+    before = beyond(first_time - start)
+    if risen > 0:
+        before = min(before, span * first / risen)  # a counter was never below zero
+    return risen * (span + before + beyond(end - last_time)) / span
 
 
 def _label_replace(inner: Node, target: str, text: str, source: str, pattern: str) -> Node:

@@ -1,0 +1,475 @@
+"""What a sweep makes of the pods of its targets, and what it does when the server shows less than all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from time import monotonic
+
+import pytest
+
+from cluster.prometheus import Prometheus
+from cluster.prometheus_queries import PodAddress, TargetPods
+from cluster.prometheus_readings import Reading
+from cluster.vllm_metrics import sample_of_page
+from policies.scaling.observation import PodSample, SampleState
+from policies.scaling.resource import Objectives, PrometheusLabels
+from policies.scaling.resource import Prometheus as Settings
+from tests.stand_ins import vllm_pages
+from tests.stand_ins.prometheus import StandInPod, StandInPrometheus
+from tests.stand_ins.vllm_pages import page, showing, without
+
+OBJECTIVES = Objectives(ttft_seconds=2.0, tpot_seconds=0.06, attainment=0.99)
+NOW = 1_800_000_000.0
+
+
+class Clock:
+    """The server's; ours is what a test hands to `samples`."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """A server with pods, and Preheat's view of it."""
+
+    def __init__(self, server: StandInPrometheus, clock: Clock) -> None:
+        self.server, self.clock = server, clock
+        self.prometheus = Prometheus(Settings(url=server.url))
+        self.last: Mapping[str, Reading] = {}
+
+    def run(self, name: str, text: str | None, **labels: str) -> None:
+        """A pod that shows a page, with its own labels if any are given."""
+        ip = f"10.0.0.{len(self.server.pods) + 1}"
+        self.server.pods.append(StandInPod("inference", name, ip, text, labels or None))
+
+    def asked(self, **settings: object) -> TargetPods:
+        pods = [PodAddress(pod.namespace, pod.name, pod.ip) for pod in self.server.pods]
+        return replace(TargetPods(pods, OBJECTIVES), **settings)  # type: ignore[arg-type]
+
+    async def look(self, target: TargetPods | None = None, **targets: TargetPods) -> Reading:
+        """One sweep; the reading of the only target, or of the first."""
+        everything = targets or {"t": target or self.asked()}
+        self.last = await self.prometheus.samples(everything, self.clock.now, previous=self.last)
+        return next(iter(self.last.values()))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    clock = Clock()
+    with StandInPrometheus(clock=clock) as server:
+        world = World(server, clock)
+        yield world
+        world.prometheus.close()
+
+
+def by_page(text: str) -> PodSample:
+    found = sample_of_page(text, OBJECTIVES, NOW)
+    assert found is not None
+    return found.sample
+
+
+@pytest.mark.parametrize("name", ["idle", "some", "loaded"])
+async def test_a_pod_is_seen_through_the_server_as_on_its_own_page(world: World, name: str) -> None:
+    world.run("a", page(name))
+    reading = await world.look()
+    assert reading.samples == {"a": by_page(page(name))}
+    assert reading.problems == ()
+    assert reading.up == {"a": True}
+    assert reading.model_name == "tiny"
+
+
+async def test_the_objective_on_an_edge_is_asked_for_by_one_bucket(world: World) -> None:
+    world.run("a", page("loaded"))
+    exact = OBJECTIVES.model_copy(update={"ttft_seconds": 2.5})
+    reading = await world.look(world.asked(objectives=exact))
+    ttft = reading.samples["a"].ttft
+    assert ttft is not None
+    assert ttft.lower_edge_seconds == ttft.upper_edge_seconds == 2.5
+
+
+async def test_only_the_buckets_around_each_objective_are_asked_for(world: World) -> None:
+    world.run("a", page("loaded"))
+    await world.look()
+    asked = [query for query in world.server.queries if "le=~" in query]
+    assert any('le=~"1\\\\.0|2\\\\.5"' in query for query in asked)
+    assert not any("7680" in query or "0.001" in query for query in asked)
+
+
+async def test_targets_with_objectives_of_their_own_share_the_queries(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.run("b", page("loaded"))
+    pods = world.asked().pods
+    strict = OBJECTIVES.model_copy(update={"ttft_seconds": 0.3})
+    await world.look(x=TargetPods(pods[:1], OBJECTIVES), y=TargetPods(pods[1:], strict))
+    loose_ttft, strict_ttft = (world.last[key].samples[pod].ttft for key, pod in (("x", "a"), ("y", "b")))
+    assert loose_ttft is not None
+    assert strict_ttft is not None
+    assert (loose_ttft.lower_edge_seconds, loose_ttft.upper_edge_seconds) == (1.0, 2.5)
+    assert (strict_ttft.lower_edge_seconds, strict_ttft.upper_edge_seconds) == (0.25, 0.5)
+
+
+async def test_a_hundred_targets_cost_no_more_requests_than_one(world: World) -> None:
+    world.run("a", page("loaded"))
+    await world.look()
+    first = world.prometheus.connection.requests_made
+    pods = world.asked().pods
+    await world.look(**{f"t{n}": TargetPods(pods, OBJECTIVES) for n in range(100)})
+    assert world.prometheus.connection.requests_made - first < first <= 20
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"namespace": "inference", "pod": "a", "instance": "10.9.9.9:8000"},
+        {"kubernetes_namespace": "inference", "kubernetes_pod_name": "a", "instance": "10.9.9.9:8000"},
+        {"instance": "10.0.0.1:8000"},
+        {"instance": "10.0.0.1"},
+        {"instance": "10.0.0.1:8000", "namespace": "inference"},
+    ],
+)
+async def test_a_series_joins_its_pod_in_each_of_the_ways(world: World, labels: dict[str, str]) -> None:
+    world.run("a", page("loaded"), **labels)
+    reading = await world.look()
+    assert reading.samples["a"] == by_page(page("loaded"))
+    assert reading.dropped_series == 0
+
+
+async def test_labels_that_the_user_names_win(world: World) -> None:
+    named = {"exported_namespace": "inference", "exported_pod": "a", "namespace": "monitoring", "pod": "exporter-0"}
+    world.run("a", page("loaded"), **named)
+    plain = await world.look()
+    assert plain.samples["a"].state is SampleState.ABSENT
+    labels = PrometheusLabels(namespace="exported_namespace", pod="exported_pod")
+    reading = await world.look(world.asked(labels=labels))
+    assert reading.samples["a"] == by_page(page("loaded"))
+
+
+async def test_series_of_dead_pods_are_dropped_and_counted(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.run("dead", page("loaded"))
+    reading = await world.look(world.asked(pods=world.asked().pods[:1]))
+    assert set(reading.samples) == {"a"}
+    assert reading.samples["a"] == by_page(page("loaded"))
+    assert reading.dropped_series == world.prometheus.dropped_series > 0
+    assert world.prometheus.dropped_series_total == world.prometheus.dropped_series
+
+
+async def test_a_pod_is_not_taken_for_a_dead_one_that_had_its_ip(world: World) -> None:
+    world.run("a", page("loaded"), namespace="inference", pod="dead", instance="10.0.0.1:8000")
+    assert (await world.look()).samples["a"].state is SampleState.ABSENT
+
+
+async def test_an_ip_that_two_pods_share_joins_neither(world: World) -> None:
+    world.run("a", page("loaded"), instance="10.0.0.1:8000")
+    shared = [PodAddress("inference", name, "10.0.0.1") for name in ("a", "b")]
+    reading = await world.look(TargetPods(shared, OBJECTIVES))
+    assert {sample.state for sample in reading.samples.values()} == {SampleState.ABSENT}
+    assert reading.dropped_series > 0
+
+
+async def test_what_others_run_elsewhere_is_not_read(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.run("z", page("loaded"), namespace="others", pod="z", instance="10.0.0.2:8000")
+    await world.look(world.asked(pods=world.asked().pods[:1]))
+    heavy = [query for query in world.server.queries if "_sum" in query]
+    assert heavy
+    assert all('namespace=~"inference"' in query for query in heavy)
+
+
+async def test_a_pod_scraped_by_two_jobs_is_counted_once(world: World) -> None:
+    for job in ("pod-monitor", "service-monitor"):
+        world.run("a", page("loaded"), namespace="inference", pod="a", instance="10.0.0.1:8000", job=job)
+    reading = await world.look(world.asked(pods=world.asked().pods[:1]))
+    assert reading.samples["a"] == by_page(page("loaded"))
+
+
+async def test_two_processes_of_one_pod_are_added_up(world: World) -> None:
+    for port in (8000, 8001):
+        world.run("a", page("loaded"), namespace="inference", pod="a", instance=f"10.0.0.1:{port}")
+    sample = (await world.look(world.asked(pods=world.asked().pods[:1]))).samples["a"]
+    assert (sample.requests_finished, sample.kv_cache_tokens) == (2 * 489.0, 2 * 8192.0)
+    assert sample.ttft is not None
+    assert sample.ttft.count == 2 * 489.0
+
+
+async def test_two_engines_of_one_process_are_added_up_and_kv_use_is_the_highest(world: World) -> None:
+    text = vllm_pages.with_two_engines(showing(page("loaded"), kv_cache_usage_perc=0.5))
+    text = text.replace('kv_cache_usage_perc{engine="1",model_name="tiny"} 0.5', 'kv_cache_usage_perc{engine="1"} 0.75')
+    world.run("a", text)
+    assert (await world.look()).samples["a"] == by_page(text)
+    assert by_page(text).kv_cache_usage == 0.75
+
+
+async def test_old_and_new_releases_side_by_side_are_each_read_by_their_names(world: World) -> None:
+    old, renamed = vllm_pages.of_older_release(page("some")), vllm_pages.with_underscores(page("loaded"))
+    world.run("new", page("loaded"))
+    world.run("old", old)
+    world.run("renamed", renamed)
+    reading = await world.look()
+    assert reading.samples == {"new": by_page(page("loaded")), "old": by_page(old), "renamed": by_page(renamed)}
+    assert reading.names["kv_cache_usage"] == (
+        "vllm:gpu_cache_usage_perc",
+        "vllm:kv_cache_usage_perc",
+        "vllm_kv_cache_usage_perc",
+    )
+
+
+async def test_a_pod_without_series_is_absent_and_not_zero(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.run("booting", None)
+    reading = await world.look()
+    assert reading.samples["booting"] == PodSample(None, SampleState.ABSENT)
+    assert reading.up == {"a": True, "booting": False}
+    assert reading.problems == ()
+
+
+async def test_an_empty_server_is_a_problem_and_every_pod_absent(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.server.scraping = False
+    reading = await world.look()
+    assert reading.samples["a"].state is SampleState.ABSENT
+    assert reading.problems == (f"Prometheus at {world.server.url} has no series of vLLM now",)
+
+
+async def test_a_server_restarted_empty_is_blind_and_then_sees_again(world: World) -> None:
+    world.run("a", page("loaded"))
+    assert (await world.look()).samples["a"].state is SampleState.FRESH
+    world.server.restart_empty()
+    world.server.scraping = False
+    assert (await world.look()).samples["a"].state is SampleState.ABSENT
+    world.server.scraping = True
+    world.clock.now += 15
+    reading = await world.look()
+    assert reading.samples["a"].state is SampleState.FRESH
+    assert reading.problems == ()
+
+
+@pytest.mark.parametrize(
+    "series",
+    ["num_requests_running", "kv_cache_usage_perc", "prompt_tokens_total", "time_to_first_token_seconds_count"],
+)
+async def test_nan_is_said_and_never_a_number(world: World, series: str) -> None:
+    text = showing(page("loaded"), **{series: "NaN"})
+    world.run("a", text)
+    reading = await world.look()
+    assert reading.samples["a"].state is SampleState.NOT_A_NUMBER
+    assert reading.samples["a"] == by_page(text)
+    assert reading.problems == ("a shows a value that is not a finite number in Prometheus",)
+
+
+async def test_a_sample_older_than_the_limit_is_stale_and_shows_its_age(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.server.scrape()
+    world.server.scraping = False
+    world.clock.now += 61
+    sample = (await world.look()).samples["a"]
+    assert (sample.state, sample.time) == (SampleState.STALE, NOW)
+    assert sample.requests_finished == 489.0
+
+
+async def test_a_server_that_scrapes_rarely_has_older_samples_and_they_are_fresh(world: World) -> None:
+    world.run("a", page("loaded"))
+    for _ in range(2):
+        await world.look()
+        world.clock.now += 90
+    await world.look()
+    world.server.scraping = False
+    world.clock.now += 200  # more than 60 s, less than 3 × 90 s
+    assert (await world.look()).samples["a"].state in (SampleState.FRESH, SampleState.IDLE)
+    world.clock.now += 80
+    assert (await world.look()).samples["a"].state is SampleState.STALE
+
+
+async def test_a_server_whose_clock_is_ahead_is_told_of_and_its_samples_keep_their_age(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.server.scrape()
+    world.server.scraping = False
+    world.clock.now += 20
+    last = await world.prometheus.samples({"t": world.asked()}, NOW - 100)
+    sample = last["t"].samples["a"]
+    assert sample.state is SampleState.FRESH
+    assert world.prometheus.clock_ahead_seconds == pytest.approx(120.0, abs=5.0)
+    assert sample.time == pytest.approx(NOW - 100 - 20, abs=5.0)
+    (problem,) = last["t"].problems
+    assert problem.endswith(" s ahead of ours: set both by NTP")
+
+
+async def test_a_server_whose_clock_is_behind_is_told_of_too(world: World) -> None:
+    world.run("a", page("loaded"))
+    last = await world.prometheus.samples({"t": world.asked()}, NOW + 45)
+    assert last["t"].samples["a"].time == NOW + 45
+    assert "45 s behind ours" in last["t"].problems[0]
+
+
+async def test_no_sample_is_later_than_the_answer(world: World) -> None:
+    world.run("a", page("loaded"))
+    began = monotonic()
+    last = await world.prometheus.samples({"t": world.asked()}, NOW - 4.0)
+    time = last["t"].samples["a"].time
+    assert time is not None
+    assert NOW - 4.0 <= time <= NOW - 4.0 + monotonic() - began
+    assert last["t"].problems == ()
+
+
+async def test_a_sample_of_the_servers_own_future_is_not_believed(world: World) -> None:
+    world.run("a", page("loaded"))
+    world.server.scrape(NOW + 30)
+    world.server.scraping = False
+    future = 'max by (namespace, pod, instance) (timestamp({__name__=~"vllm:num_requests_running"}))'
+    assert await world.prometheus.query(future) == []  # a server that is well does not show it
+    world.server.evaluates_at = NOW + 30
+    reading = await world.look()
+    assert reading.samples["a"].state is SampleState.STALE
+    assert reading.problems == ("a shows a sample of the future in Prometheus",)
+
+
+@pytest.mark.parametrize("kind", ["warnings", "infos"])
+async def test_a_remark_of_the_server_makes_samples_partial(world: World, kind: str) -> None:
+    world.run("a", page("loaded"))
+    setattr(world.server.faults, kind, ("a store did not answer",))
+    reading = await world.look()
+    assert reading.samples["a"] == replace(by_page(page("loaded")), state=SampleState.PARTIAL)
+    assert reading.problems == (f"Prometheus at {world.server.url} remarks: a store did not answer",)
+    assert world.prometheus.remarks_made > 0
+    setattr(world.server.faults, kind, ())
+    assert (await world.look()).samples["a"].state is not SampleState.PARTIAL
+
+
+@pytest.mark.parametrize(
+    ("part", "lost"),
+    [("prompt_tokens_total", "requests_running"), ("_sum", "ttft"), ("cache_config_info", "kv_cache_tokens")],
+)
+async def test_a_part_that_fails_leaves_the_rest_and_makes_it_partial(world: World, part: str, lost: str) -> None:
+    world.run("a", page("loaded"))
+    world.server.faults.status, world.server.faults.only_queries_with = 503, part
+    reading = await world.look()
+    sample = reading.samples["a"]
+    assert sample.state is SampleState.PARTIAL
+    assert getattr(sample, lost) is None
+    assert len(reading.problems) == 1
+    assert "HTTP 503" in reading.problems[0]
+
+
+async def test_a_pod_that_lacks_what_every_vllm_shows_is_partial_as_long_as_it_does(world: World) -> None:
+    world.run("a", without(page("loaded"), "kv_cache_usage_perc"))
+    for _ in range(2):
+        reading = await world.look()
+        assert reading.samples["a"].state is SampleState.PARTIAL
+        assert reading.problems == (
+            "a shows no kv cache usage (vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc) in Prometheus",
+        )
+
+
+async def test_a_pod_that_stops_showing_something_is_partial(world: World) -> None:
+    world.run("a", page("loaded"))
+    await world.look()
+    world.server.pods[0].page = without(page("loaded"), "num_preemptions")
+    world.clock.now += 15
+    reading = await world.look()
+    assert reading.samples["a"].state is SampleState.PARTIAL
+    assert reading.problems == ("a shows no preemptions (vllm:num_preemptions_total) in Prometheus",)
+
+
+async def test_idle_needs_a_look_before_and_counters_that_stand_still(world: World) -> None:
+    world.run("a", page("loaded"))
+    states = [(await world.look()).samples["a"].state]
+    world.clock.now += 15
+    states.append((await world.look()).samples["a"].state)
+    world.clock.now += 15
+    world.server.pods[0].page = showing(page("loaded"), generation_tokens_total=34278)
+    states.append((await world.look()).samples["a"].state)
+    assert states == [SampleState.FRESH, SampleState.IDLE, SampleState.FRESH]
+
+
+async def test_a_pod_that_cannot_be_scraped_any_more_is_absent_not_idle(world: World) -> None:
+    world.run("a", page("loaded"))
+    await world.look()
+    world.server.pods[0].page = None
+    world.clock.now += 15
+    reading = await world.look()
+    assert reading.samples["a"].state is SampleState.ABSENT
+
+
+async def test_a_router_may_count_the_arrivals(world: World) -> None:
+    world.run("a", page("loaded"))
+    router = 'router_requests_total{code="200"} 7\nrouter_requests_total{code="500"} 2\n'
+    world.server.pods.append(StandInPod("edge", "router", "10.1.0.1", router))
+    pods = world.asked().pods[:1]
+    first = await world.look(
+        t=TargetPods(pods, OBJECTIVES, arrivals="router_requests_total # all of them"),
+        other=TargetPods(pods, OBJECTIVES, arrivals='router_requests_total{code="500"}'),
+        none=TargetPods(pods, OBJECTIVES),
+    )
+    assert first.arrivals_total == 9.0
+    assert world.last["other"].arrivals_total == 2.0
+    assert world.last["none"].arrivals_total is None
+    assert all(reading.problems == () for reading in world.last.values())
+
+
+async def test_a_router_that_starts_anew_or_comes_up_is_no_flood(world: World) -> None:
+    world.run("a", page("loaded"))
+    pods = world.asked().pods
+    target = TargetPods(pods, OBJECTIVES, arrivals="routed_total")
+    routers = [StandInPod("edge", f"router-{n}", f"10.1.0.{n}", "routed_total 1000\n") for n in range(2)]
+    world.server.pods += routers
+    totals = [(await world.look(target)).arrivals_total]
+    for first, second in ((1007, 1001), (3, 1001), (5, None), (5, 1004)):
+        for router, count in zip(routers, (first, second), strict=True):
+            router.page = None if count is None else f"routed_total {count}\n"
+        world.clock.now += 15
+        totals.append((await world.look(target)).arrivals_total)
+    world.server.pods.append(StandInPod("edge", "router-2", "10.1.0.2", "routed_total 500\n"))
+    world.clock.now += 15
+    totals.append((await world.look(target)).arrivals_total)
+    assert totals == [2000.0, 2008.0, 2011.0, 2013.0, 2016.0, 2016.0]
+
+
+async def test_arrivals_that_are_no_number_are_unknown_and_said(world: World) -> None:
+    world.run("a", page("loaded") + "routed_total NaN\n")
+    reading = await world.look(world.asked(arrivals="routed_total"))
+    assert reading.arrivals_total is None
+    assert len(reading.problems) == 1
+
+
+async def test_one_wrong_query_for_arrivals_spoils_no_other(world: World) -> None:
+    world.run("a", page("loaded"))
+    pods = world.asked().pods
+    targets = {f"t{n}": TargetPods(pods, OBJECTIVES, arrivals="sum(up)") for n in range(9)}
+    targets["wrong"] = TargetPods(pods, OBJECTIVES, arrivals="sum(up")
+    await world.look(**targets)
+    assert [world.last[f"t{n}"].arrivals_total for n in range(9)] == [1.0] * 9
+    (problem,) = world.last["wrong"].problems
+    assert problem.startswith("prometheus.arrivals (sum(up) could not be read: Prometheus at http://127.0.0.1:")
+    before = world.prometheus.connection.errors_by_kind["refused"]
+    await world.look(**targets)
+    assert world.prometheus.connection.errors_by_kind["refused"] == before, "it is not asked again at once"
+    assert world.last["wrong"].problems == (problem,)
+
+
+async def test_arrivals_without_a_value_are_unknown_and_said(world: World) -> None:
+    world.run("a", page("loaded"))
+    reading = await world.look(world.asked(arrivals="router_requests_total"))
+    assert reading.arrivals_total is None
+    assert reading.problems == ("prometheus.arrivals (router_requests_total) could not be read: it has no value now",)
+
+
+async def test_the_names_a_server_has_are_told_and_what_looks_like_them(world: World) -> None:
+    world.run("a", "vllm_pending_requests 3\nnode_load1 0.5\n")
+    assert await world.prometheus.vllm_series() == ()
+    assert await world.prometheus.look_alikes() == (("vllm_pending_requests", "vllm:num_requests_waiting"),)
+    world.run("b", page("loaded"))
+    world.clock.now += 15
+    names = await world.prometheus.vllm_series()
+    assert "vllm:kv_cache_usage_perc" in names
+    assert "vllm:gpu_cache_usage_perc" not in names
+    edges = await world.prometheus.edges()
+    assert (2.5, "2.5") in edges["vllm:time_to_first_token_seconds_bucket"]
+
+
+async def test_any_query_may_be_asked(world: World) -> None:
+    world.run("a", page("loaded"))
+    assert await world.prometheus.query("sum by (pod) (up)") == [({"pod": "a"}, 1.0)]
