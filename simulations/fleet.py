@@ -28,9 +28,9 @@ from simulations.kernel import Ints
 from simulations.servers import HISTOGRAM_EDGES, Servers, picoseconds
 from simulations.traces.trace import Trace
 
-SCHEDULING_SECONDS = 1.0
+SCHEDULING = PICOSECONDS
 """From creation to a node, on a cluster with room; a twentieth of the cold start where that is shorter."""
-STARTING_SECONDS = 4.0
+STARTING = 4 * PICOSECONDS
 """From a node to a running container whose image is there; a tenth of the cold start where that is shorter."""
 
 
@@ -111,6 +111,11 @@ class SimulatedFleet:
         """Where the simulation stands."""
         return self._now / PICOSECONDS
 
+    @property
+    def desired(self) -> int:
+        """The number last asked for."""
+        return self._desired
+
     def advance(self, now: float) -> None:
         """Lets time go by up to `now`."""
         until = picoseconds(now)
@@ -169,67 +174,59 @@ class SimulatedFleet:
         ready = self._scrape[:, kernel.STATE] == kernel.READY
         self._scraped_kv = [self.servers.kv_cache_usage(slot) if ready[slot] else math.nan for slot in range(used)]
 
-    def observe(self, previous: Observation | None = None) -> Observation:
-        """What a look at the API server and at Prometheus shows now."""
+    def observe(self, previous: Observation | None = None, *, histograms: bool = True) -> Observation:
+        """What a look at the API server and at Prometheus shows now; `histograms` may be left unread."""
         before = {} if previous is None else {pod.name: pod.sample for pod in previous.pods}
-        samples = self._samples()
-        pods = []
-        for member in self._members:
-            pod = self._pod(member)
-            if pod.stage is PodStage.READY:
-                sample = None if member.slot is None else samples.get(member.slot)
-                if sample is None or member.ready_at is None or member.ready_at > picoseconds(sample.time or 0.0):
-                    sample = PodSample(time=None, state=SampleState.ABSENT)
-                pod = Pod(
-                    pod.name,
-                    pod.stage,
-                    pod.created_at,
-                    pod.scheduled_at,
-                    pod.started_at,
-                    pod.ready_at,
-                    uid=pod.uid,
-                    sample=with_idleness(sample, before.get(pod.name), up=True),
-                )
-            pods.append(pod)
-        return Observation(time=self.time, desired=self._desired, pods=tuple(pods), model_name=self.engine.model)
+        samples = self._samples(histograms)
+        pods = tuple(self._pod(member, samples, before) for member in self._members)
+        return Observation(time=self.time, desired=self._desired, pods=pods, model_name=self.engine.model)
 
-    def _pod(self, member: _Member) -> Pod:
-        seconds = PICOSECONDS
-        created = member.created_at / seconds
-        if member.bound_at is None or member.ready_at is None:
-            return Pod(member.name, PodStage.UNSCHEDULABLE, created, uid=member.name)
-        boot = (member.ready_at - member.bound_at) / seconds
-        scheduled = member.bound_at / seconds + min(SCHEDULING_SECONDS, boot / 20)
-        started = scheduled + min(STARTING_SECONDS, boot / 10)
-        ready = member.ready_at / seconds
-        now = self.time
+    def _pod(self, member: _Member, samples: dict[int, PodSample], before: dict[str, PodSample | None]) -> Pod:
+        now = self._now
+        name, created = member.name, member.created_at / PICOSECONDS
+        if member.bound_at is None or member.ready_at is None or member.slot is None:
+            return Pod(name, PodStage.UNSCHEDULABLE, created, uid=name)
+        boot = member.ready_at - member.bound_at
+        scheduled = member.bound_at + min(SCHEDULING, boot // 20)
+        started = scheduled + min(STARTING, boot // 10)
+        sample = None
         if member.terminating_at is not None:
             stage = PodStage.TERMINATING
-        elif now >= ready:
+        elif now >= member.ready_at:
             stage = PodStage.READY
+            sample = samples.get(member.slot)
+            if sample is None or self._scraped_before(member.ready_at):
+                sample = PodSample(time=None, state=SampleState.ABSENT)
+            sample = with_idleness(sample, before.get(name), up=True)
         elif now >= started:
             stage = PodStage.STARTING
         else:
             stage = PodStage.SCHEDULED if now >= scheduled else PodStage.CREATED
         return Pod(
-            member.name,
+            name,
             stage,
             created,
-            scheduled if now >= scheduled else None,
-            started if now >= started else None,
-            ready if now >= ready else None,
-            None if member.terminating_at is None else member.terminating_at / seconds,
-            uid=member.name,
+            scheduled / PICOSECONDS if now >= scheduled else None,
+            started / PICOSECONDS if now >= started else None,
+            member.ready_at / PICOSECONDS if now >= member.ready_at else None,
+            None if member.terminating_at is None else member.terminating_at / PICOSECONDS,
+            uid=name,
+            sample=sample,
         )
 
-    def _samples(self) -> dict[int, PodSample]:
+    def _scraped_before(self, time: int) -> bool:
+        return self._scraped_at is None or picoseconds(self._scraped_at) < time
+
+    def _samples(self, histograms: bool) -> dict[int, PodSample]:
         """By slot, what the last scrape of the pods then ready read."""
         rows = self._scrape
         if self._scraped_at is None or not len(rows):
             return {}
-        buckets = rows[:, kernel.BUCKETS : kernel.PHASE].reshape(len(rows), -1, kernel.HISTOGRAM)
-        reached = np.cumsum(buckets, axis=2)
-        histograms = [self._histogram(rows, reached[:, which], which) for which in range(4)]
+        distributions: list[list[Distribution | None]] = [[None] * len(rows)] * 4
+        if histograms:
+            buckets = rows[:, kernel.BUCKETS : kernel.PHASE].reshape(len(rows), -1, kernel.HISTOGRAM)
+            reached = np.cumsum(buckets, axis=2)
+            distributions = [self._histogram(rows, reached[:, which], which) for which in range(4)]
         samples: dict[int, PodSample] = {}
         columns = rows[:, : kernel.SUM_SECONDS].tolist()
         for slot, row in enumerate(columns):
@@ -248,14 +245,14 @@ class SimulatedFleet:
                 http_requests_ended=float(row[kernel.FINISHED]),
                 preemptions=float(row[kernel.PREEMPTIONS]),
                 engine_steps=float(row[kernel.ENGINE_STEPS]),
-                ttft=histograms[kernel.TTFT][slot],
-                tpot=histograms[kernel.TPOT][slot],
-                inter_token=histograms[kernel.INTER_TOKEN][slot],
-                queue_time=histograms[kernel.QUEUE][slot],
+                ttft=distributions[kernel.TTFT][slot],
+                tpot=distributions[kernel.TPOT][slot],
+                inter_token=distributions[kernel.INTER_TOKEN][slot],
+                queue_time=distributions[kernel.QUEUE][slot],
             )
         return samples
 
-    def _histogram(self, rows: Ints, reached: Ints, which: int) -> list[Distribution]:
+    def _histogram(self, rows: Ints, reached: Ints, which: int) -> list[Distribution | None]:
         """One a slot: sum, count, and the two buckets around the objective."""
         edges = HISTOGRAM_EDGES[which]
         lower, upper = self._around[which]

@@ -33,6 +33,9 @@ LONGEST_WORK_OFF_SECONDS = 3600.0
 class Policy(Protocol[S]):
     """What judges a fleet: no clock, no memory but the state it is handed."""
 
+    @property
+    def reads_histograms(self) -> bool: ...
+
     def begin(self) -> S: ...
 
     def decide(self, observation: Observation, state: S) -> tuple[Decision, S]: ...
@@ -43,6 +46,10 @@ class Preheat:
     """Our own policy, with the very functions that the autoscaler's loop calls."""
 
     policy: ScalingPolicy
+
+    @property
+    def reads_histograms(self) -> bool:
+        return True
 
     @classmethod
     def of(cls, spec: Spec, *, tick_seconds: float = 15.0) -> Preheat:
@@ -64,6 +71,10 @@ class Schedule:
     step_seconds: float
     replicas: tuple[int, ...]
     """One a step from time 0; the last one holds from there on."""
+
+    @property
+    def reads_histograms(self) -> bool:
+        return False
 
     @classmethod
     def static(cls, replicas: int) -> Schedule:
@@ -159,7 +170,7 @@ def replay(
         fleet.advance(now)
         if recorder.is_over():
             break
-        previous = fleet.observe(previous)
+        previous = fleet.observe(previous, histograms=policy.reads_histograms)
         decision, state = policy.decide(previous, state)
         asked = min(max(decision.replicas, min_replicas), max_replicas)
         if asked != previous.desired:

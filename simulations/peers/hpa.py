@@ -9,6 +9,7 @@ Left out: CPU and memory, metrics of objects, scaling from zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +20,9 @@ LABEL = "our re-implementation of Kubernetes HPA (pkg/controller/podautoscaler, 
 DOWNSCALE_WINDOW_SECONDS = 300.0
 """kube-controller-manager --horizontal-pod-autoscaler-downscale-stabilization."""
 PENDING = (PodStage.CREATED, PodStage.UNSCHEDULABLE, PodStage.SCHEDULED)
+
+Proposal = tuple[int, str] | None
+"""What a metric alone would have, and why; None where it cannot be computed."""
 
 
 class Select(StrEnum):
@@ -95,11 +99,21 @@ class Hpa:
     tolerance_down: float = 0.1
     sync_seconds: float = 15.0
 
+    @property
+    def reads_histograms(self) -> bool:
+        return False
+
     def begin(self) -> HpaState:
         return HpaState()
 
     def decide(self, observation: Observation, state: HpaState) -> tuple[Decision, HpaState]:
         """One pass of the controller; between two passes the number in force stands."""
+        return self.follow(observation, state, self._proposal)
+
+    def follow(
+        self, observation: Observation, state: HpaState, propose: Callable[[Observation], Proposal]
+    ) -> tuple[Decision, HpaState]:
+        """A pass in which somebody else says what the metrics would have: those who put an HPA behind theirs."""
         now, current = observation.time, observation.desired
         if now < state.synced_at + self.sync_seconds - 1e-9:
             return self._decision(observation, current, current, "between two syncs"), state
@@ -109,7 +123,7 @@ class Hpa:
             wanted = number = min(max(current, self.min_replicas), self.max_replicas)
             said = f"{current} is outside {self.min_replicas}…{self.max_replicas}"
         else:
-            proposal = self._proposal(observation)
+            proposal = propose(observation)
             if proposal is None:
                 said = "no pod shows the metric"
                 state = HpaState(now, recommendations, added, removed)
@@ -133,8 +147,7 @@ class Hpa:
             observation.time, number, wanted, observation.desired, held, sentence, ready=ready, coming=coming
         )
 
-    def _proposal(self, observation: Observation) -> tuple[int, str] | None:
-        """What the metric alone would have; None where it cannot be computed."""
+    def _proposal(self, observation: Observation) -> Proposal:
         if isinstance(self.metric, ExternalAverageMetric):
             return self._external(observation, self.metric)
         return self._pods(observation, self.metric)
@@ -143,14 +156,18 @@ class Hpa:
         usage = 0
         for pod in observation.pods:
             usage += _milli(pod, metric.readings) or 0
-        target = round(metric.target * 1000)
-        status_replicas = len(observation.pods) - observation.count(PodStage.TERMINATING)
-        said = f"{usage / 1000:g} in all, {metric.target:g} a replica"
-        if status_replicas and self._within(usage / (target * status_replicas)):
-            return status_replicas, said
-        return math.ceil(usage / target), said
+        return self.for_total(observation, usage, metric.target)
 
-    def _pods(self, observation: Observation, metric: PodsMetric) -> tuple[int, str] | None:
+    def for_total(self, observation: Observation, total_milli: int, target: float) -> tuple[int, str]:
+        """Of an External metric with `averageValue`: `target` of the total a replica, in thousandths."""
+        target_milli = round(target * 1000)
+        status_replicas = len(observation.pods) - observation.count(PodStage.TERMINATING)
+        said = f"{total_milli / 1000:g} in all, {target:g} a replica"
+        if status_replicas and self._within(total_milli / (target_milli * status_replicas)):
+            return status_replicas, said
+        return math.ceil(total_milli / target_milli), said
+
+    def _pods(self, observation: Observation, metric: PodsMetric) -> Proposal:
         current = observation.desired
         target = round(metric.target * 1000)
         values: dict[str, int] = {}
