@@ -58,7 +58,7 @@ def autoscaler(
         resources = load(config)
         from autoscaler import program  # takes a second or two: a mistake in the file is told before it
 
-        asyncio.run(program.serve(program.Options(resources, kubeconfig, context, host, port, tick, journal)))
+        program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal))
     except ConfigError as error:
         _mend(error.problems)
 

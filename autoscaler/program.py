@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
 from autoscaler.config import ConfigError, unreadable
@@ -42,6 +43,18 @@ class Options:
     port: int = 8080
     tick_seconds: float = 15.0
     journal: Path | None = None
+
+
+def run(options: Options) -> NoReturn:
+    """`serve`, and then leave at once: a name that nobody resolves holds a thread that Python would wait for."""
+    asyncio.run(_serve_and_leave(options))
+    raise AssertionError("the line above leaves or raises")
+
+
+async def _serve_and_leave(options: Options) -> NoReturn:
+    await serve(options)
+    logging.shutdown()
+    os._exit(0)
 
 
 async def serve(options: Options) -> None:

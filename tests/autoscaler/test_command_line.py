@@ -169,3 +169,25 @@ def test_a_signal_stops_it_with_status_0_although_nothing_answers(
     assert any("the API server at http://127.0.0.1:9 could not be asked" in line["message"] for line in lines)
     assert lines[-1]["message"] == "stopped"
     assert not [line for line in lines if "error" in line]
+
+
+UNRESOLVED = """
+import os, signal, socket, sys, time
+
+def never(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(600)
+
+socket.getaddrinfo = never
+import preheat
+preheat.main(sys.argv[1:])
+"""
+
+
+def test_a_name_that_nobody_resolves_does_not_hold_the_end_up(file: Path, kubeconfig: Path) -> None:
+    kubeconfig.write_text(KUBECONFIG.replace("127.0.0.1", "kubernetes.example"))
+    words = ["autoscaler", "--config", file, "--kubeconfig", kubeconfig, "--host", "127.0.0.1", "--port", "0"]
+    command = [sys.executable, "-c", UNRESOLVED, *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert json.loads(ended.stderr.splitlines()[-1])["message"] == "stopped"
