@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from math import isinf
 from pathlib import Path
 
+from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine, missing_files
 from autoscaler.program import identity
 from cluster import vllm_metrics
@@ -34,31 +36,74 @@ async def check(path: Path, kubeconfig: str | None, context: str | None) -> Repo
     """Look at everything that `preheat autoscaler` with this file would need."""
     resources, problems = examine(path)
     report = Report(problems)
-    unreadable = {resource.key: [*missing_files(resource)] for resource in resources}
-    report.problems += [problem for found in unreadable.values() for problem in found]
-    servers: dict[PrometheusSettings, list[VLLMAutoscaler]] = {}
+    sound = []
     for resource in resources:
-        if not unreadable[resource.key]:
-            servers.setdefault(identity(resource.spec.prometheus), []).append(resource)
-    looks = [_check_prometheus(settings, sharing) for settings, sharing in servers.items()]
-    if resources:
-        looks.append(_check_cluster(resources, kubeconfig, context))
-    for found in await asyncio.gather(*looks):
-        report.problems += found.problems
-        report.notes += found.notes
+        unreadable = [*missing_files(resource)]
+        report.problems += unreadable
+        if not unreadable:
+            sound.append(resource)
+    servers: dict[PrometheusSettings, list[VLLMAutoscaler]] = {}
+    for resource in sound:
+        servers.setdefault(identity(resource.spec.prometheus), []).append(resource)
+    async with AsyncExitStack() as parts:
+        clients = {settings: Prometheus(settings) for settings in servers}
+        for client in clients.values():
+            parts.callback(client.close)
+        looks = [_check_prometheus(clients[settings], sharing) for settings, sharing in servers.items()]
+        # What the file says of a target is looked at even where its Prometheus cannot be asked.
+        cluster = await _connected(report, kubeconfig, context) if resources else None
+        if cluster:
+            parts.push_async_callback(cluster.close)
+            looks.append(_check_cluster(cluster, resources))
+        for found in await asyncio.gather(*looks):
+            report.problems += found.problems
+            report.notes += found.notes
+        if cluster and not report.problems:
+            for found in await asyncio.gather(
+                *(_first_look(clients[identity(each.spec.prometheus)], cluster, each) for each in sound)
+            ):
+                report.problems += found.problems
+                report.notes += found.notes
     report.problems = list(dict.fromkeys(report.problems))
     return report
 
 
-async def _check_prometheus(settings: PrometheusSettings, sharing: Sequence[VLLMAutoscaler]) -> Report:
-    report, prometheus = Report(), Prometheus(settings)
+async def _connected(report: Report, kubeconfig: str | None, context: str | None) -> Cluster | None:
+    try:
+        return await Cluster.connect(kubeconfig, context)
+    except ClusterError as error:
+        report.problems.append(str(error))
+        return None
+
+
+async def _first_look(prometheus: Prometheus, cluster: Cluster, resource: VLLMAutoscaler) -> Report:
+    """The target as the autoscaler's first turn would see it."""
+    report = Report()
+    fleet = ClusterFleet(resource, cluster, shared_readings(prometheus), shared_pasts(prometheus))
+    try:
+        seen = await fleet.observe(None)
+    except ClusterError as error:
+        report.problems.append(f"{resource.key}: {error}")
+        return report
+    report.notes += [f"{resource.key}: {problem}" for problem in seen.problems]
+    unseen, ready = seen.unseen_ready_pods, len(seen.ready_pods)
+    if unseen:
+        told = (
+            f"{resource.key}: of {ready} ready pods {len(unseen)} have no whole sample in Prometheus ({unseen[0]}): "
+            "let it scrape them, with labels `namespace` and `pod`, or name its labels in spec.prometheus.labels"
+        )
+        (report.problems if len(unseen) == ready else report.notes).append(told)
+    return report
+
+
+async def _check_prometheus(prometheus: Prometheus, sharing: Sequence[VLLMAutoscaler]) -> Report:
+    report, url = Report(), prometheus.connection.settings.url
     try:
         names = await prometheus.vllm_series()
         if not names:
-            alike = await prometheus.look_alikes()
-            report.problems.append(_no_series(settings.url, alike))
+            report.problems.append(_no_series(url, await prometheus.look_alikes()))
             return report
-        report.notes.append(f"Prometheus at {settings.url} has {len(names)} series names of vLLM")
+        report.notes.append(f"Prometheus at {url} has {len(names)} series names of vLLM")
         edges = await prometheus.edges()
         for resource in sharing:
             report.notes += _edge_notes(resource.key, resource.spec.objectives, edges)
@@ -67,8 +112,6 @@ async def _check_prometheus(settings: PrometheusSettings, sharing: Sequence[VLLM
                 report.problems += await _wrong_arrivals(prometheus, resource.key, arrivals)
     except ClusterError as error:
         report.problems.append(str(error))
-    finally:
-        prometheus.close()
     return report
 
 
@@ -116,13 +159,8 @@ def _known_edges(edges: vllm_metrics.Edges, distribution: str) -> list[float]:
     return []
 
 
-async def _check_cluster(resources: Sequence[VLLMAutoscaler], kubeconfig: str | None, context: str | None) -> Report:
+async def _check_cluster(cluster: Cluster, resources: Sequence[VLLMAutoscaler]) -> Report:
     report = Report()
-    try:
-        cluster = await Cluster.connect(kubeconfig, context)
-    except ClusterError as error:
-        report.problems.append(str(error))
-        return report
     try:
         report.notes.append(f"the API server at {cluster.host} is Kubernetes {await cluster.version()}")
         for found in await asyncio.gather(*(_check_target(cluster, resource) for resource in resources)):
@@ -130,8 +168,6 @@ async def _check_cluster(resources: Sequence[VLLMAutoscaler], kubeconfig: str | 
             report.notes += found.notes
     except ClusterError as error:
         report.problems.append(str(error))
-    finally:
-        await cluster.close()
     return report
 
 

@@ -228,6 +228,19 @@ async def test_check_tells_everything_that_is_wrong_at_once(
     assert not any("\n" in problem for problem in problems)
 
 
+async def test_check_tells_of_pods_that_prometheus_does_not_show(
+    tmp_path: Path, kubeconfig: str, prometheus: StandInPrometheus
+) -> None:
+    prometheus.pods = prometheus.pods[1:2]  # of vllm-llama one, of vllm-qwen none
+    prometheus.scrape()
+    report = await checked(tmp_path, kubeconfig, stated("llama", prometheus.url), stated("qwen", prometheus.url))
+    (problem,) = report.problems
+    assert problem.startswith(
+        "inference/qwen: of 2 ready pods 2 have no whole sample in Prometheus (vllm-qwen-6b7c8d9f4-b0000): let it"
+    )
+    assert any(note.startswith("inference/llama: of 2 ready pods 1 have no whole sample") for note in report.notes)
+
+
 async def test_check_asks_a_router_for_the_counter_that_is_named(
     tmp_path: Path, kubeconfig: str, prometheus: StandInPrometheus
 ) -> None:
