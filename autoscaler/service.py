@@ -87,13 +87,12 @@ def target_of(
     refill: Refill | None = None,
 ) -> Target:
     """A target before its first turn."""
-    policy = ScalingPolicy.of(resource.spec, tick_seconds=tick_seconds)
     # Refits cost more than turns: they are spread over their period, whatever the turns share.
-    offset = policy.refit_seconds * share_of_tick(resource.key)
+    policy = ScalingPolicy.of(resource.spec, tick_seconds=tick_seconds, refit_share=share_of_tick(resource.key))
     return Target(
         resource=resource,
         fleet=fleet,
-        policy=ScalingPolicy.of(resource.spec, tick_seconds=tick_seconds, refit_offset_seconds=offset),
+        policy=policy,
         figures=Figures(resource.metadata.namespace, resource.metadata.name, resource.spec.mode is Mode.SHADOW),
         phase=phase,
         tell=tell,

@@ -85,9 +85,9 @@ class ScalingPolicy:
     day_seconds: float = DAY_SECONDS
 
     @classmethod
-    def of(cls, spec: Spec, *, tick_seconds: float = 15.0, refit_offset_seconds: float = 0.0) -> ScalingPolicy:
-        """The policy that a resource states."""
-        return cls(
+    def of(cls, spec: Spec, *, tick_seconds: float = 15.0, refit_share: float = 0.0) -> ScalingPolicy:
+        """The policy that a resource states; `refit_share` is where in the refit period its refits fall, 0 to 1."""
+        policy = cls(
             min_replicas=spec.min_replicas,
             max_replicas=spec.max_replicas,
             ttft_objective_seconds=spec.objectives.ttft_seconds,
@@ -98,8 +98,8 @@ class ScalingPolicy:
             scale_up_step=spec.behavior.scale_up.max_step,
             scale_down_step=spec.behavior.scale_down.max_step,
             scale_down_window_seconds=spec.behavior.scale_down.window_seconds,
-            refit_offset_seconds=refit_offset_seconds,
         )
+        return replace(policy, refit_offset_seconds=refit_share * policy.refit_seconds)
 
     def slowed(self, factor: float) -> ScalingPolicy:
         """The same judgement of a world in which everything takes `factor` times as long."""
