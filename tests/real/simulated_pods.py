@@ -1,7 +1,8 @@
 """Simulated vLLM servers behind the pods of a real cluster: a load to bear, a page each to scrape.
 
-A thread looks at the pods as a router does, sends what arrives to the least busy ready one, and tells
-Prometheus where their pages are. A pod that is not ready yet answers 503, as a server that still loads.
+One thread looks at the pods and tells Prometheus where their pages are, another sends what arrives to the least
+busy ready one, as a router does, which goes on while the API server is down. A pod that is not ready yet answers
+503, as a server that still loads.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class SimulatedPods:
         self._http = ThreadingHTTPServer((HOST, 0), self._handler())
         self._threads = [
             threading.Thread(target=self._http.serve_forever, args=(0.05,), name="pages"),
-            threading.Thread(target=self._route, name="router"),
+            threading.Thread(target=self._run, args=(self._look, SECONDS_A_LOOK), name="eyes"),
+            threading.Thread(target=self._run, args=(self._send, SECONDS_A_ROUND), name="router"),
         ]
 
     def __enter__(self) -> Self:
@@ -109,14 +111,10 @@ class SimulatedPods:
             self.servers[pod] = Server(time.time(), self.speed, self.truth)
             self._routable.append(self.servers[pod])
 
-    def _route(self) -> None:
-        looked_at = 0.0
+    def _run(self, step: Callable[[], None], every_seconds: float) -> None:
         try:
-            while not self._stopping.wait(SECONDS_A_ROUND):
-                if time.monotonic() - looked_at > SECONDS_A_LOOK:
-                    self._look()
-                    looked_at = time.monotonic()
-                self._send()
+            while not self._stopping.wait(every_seconds):
+                step()
         except BaseException as error:  # told at the end of `with`: a thread cannot fail a test
             self._problem = error
 
