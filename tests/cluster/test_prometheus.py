@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from time import monotonic
 
 import pytest
@@ -196,6 +197,32 @@ async def test_two_processes_of_one_pod_are_added_up(world: World) -> None:
     assert sample.ttft.count == 2 * 489.0
 
 
+@pytest.mark.parametrize("later", [8000, 8001])
+async def test_a_pod_is_as_old_as_the_oldest_of_its_processes(world: World, later: int) -> None:
+    for port in (8000, 8001):
+        world.run("a", page("loaded"), namespace="inference", pod="a", instance=f"10.0.0.1:{port}")
+    world.server.scrape(NOW - 40)
+    world.server.scraping = False
+    process = {"namespace": "inference", "pod": "a", "instance": f"10.0.0.1:{later}"}
+    gauge = {"__name__": "vllm:num_requests_running", "engine": "0", "model_name": "tiny"}
+    world.server.store.add({**gauge, **process}, 0.0, NOW - 10)
+    assert (await world.look(world.asked(pods=world.asked().pods[:1]))).samples["a"].time == NOW - 40
+
+
+async def test_a_sweep_speaks_of_one_instant_though_scrapes_fall_into_it(world: World) -> None:
+    scrapes = count(1)
+
+    def moving() -> str:
+        number = next(scrapes)
+        return showing(page("loaded"), generation_tokens_total=number, time_to_first_token_seconds_count=number)
+
+    world.server.pods.append(StandInPod("inference", "a", "10.0.0.1", moving))
+    world.server.clock = lambda: NOW + next(scrapes)
+    sample = (await world.look()).samples["a"]
+    assert sample.ttft is not None
+    assert sample.generation_tokens == sample.ttft.count
+
+
 async def test_two_engines_of_one_process_are_added_up_and_kv_use_is_the_highest(world: World) -> None:
     text = vllm_pages.with_two_engines(showing(page("loaded"), kv_cache_usage_perc=0.5))
     text = text.replace('kv_cache_usage_perc{engine="1",model_name="tiny"} 0.5', 'kv_cache_usage_perc{engine="1"} 0.75')
@@ -385,6 +412,17 @@ async def test_idle_needs_a_look_before_and_counters_that_stand_still(world: Wor
     assert states == [SampleState.FRESH, SampleState.IDLE, SampleState.FRESH]
 
 
+async def test_a_pod_whose_scrape_fails_is_not_idle_though_nothing_moves(world: World) -> None:
+    world.run("a", page("loaded"))
+    await world.look()
+    world.server.scraping = False
+    world.clock.now += 15
+    world.server.store.add({"__name__": "up", **world.server.pods[0].target_labels()}, 0.0, world.clock.now)
+    reading = await world.look()
+    assert reading.up == {"a": False}
+    assert reading.samples["a"].state is SampleState.FRESH
+
+
 async def test_a_pod_that_cannot_be_scraped_any_more_is_absent_not_idle(world: World) -> None:
     world.run("a", page("loaded"))
     await world.look()
@@ -418,8 +456,8 @@ async def test_a_router_that_starts_anew_or_comes_up_is_no_flood(world: World) -
     world.server.pods += routers
     totals = [(await world.look(target)).arrivals_total]
     for first, second in ((1007, 1001), (3, 1001), (5, None), (5, 1004)):
-        for router, count in zip(routers, (first, second), strict=True):
-            router.page = None if count is None else f"routed_total {count}\n"
+        for router, counted in zip(routers, (first, second), strict=True):
+            router.page = None if counted is None else f"routed_total {counted}\n"
         world.clock.now += 15
         totals.append((await world.look(target)).arrivals_total)
     world.server.pods.append(StandInPod("edge", "router-2", "10.1.0.2", "routed_total 500\n"))

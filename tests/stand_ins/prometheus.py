@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -254,9 +255,16 @@ class _QuietServer(ThreadingHTTPServer):
 
 
 def _series(text: str, target: Mapping[str, str]) -> Iterable[tuple[dict[str, str], float]]:
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            yield {"__name__": sample.name, **sample.labels, **target}, sample.value
+    for labels, value in _parsed(text):
+        yield {**labels, **target}, value
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> list[tuple[dict[str, str], float]]:
+    families = text_string_to_metric_families(text)
+    return [
+        ({"__name__": sample.name, **sample.labels}, sample.value) for family in families for sample in family.samples
+    ]
 
 
 def _text(value: float) -> str:
