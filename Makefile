@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install test test-cluster test-vllm test-all check bench docs clean parts
+.PHONY: help install demo test test-cluster test-vllm test-all check bench docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,sim]'
 endif
 	@touch $@
+
+demo: $(INSTALLED) ## an hour of traffic under three autoscalers: a table, and demo/report.html
+	$(BIN)/preheat demo
 
 test: $(INSTALLED) ## all that needs Python alone
 	$(BIN)/pytest

@@ -94,5 +94,35 @@ def explain(target: str, at: str | None, journal: Path) -> None:
         _mend(error.problems)
 
 
+@main.command()
+@click.option("--out", type=_file, default="demo", show_default=True, metavar="DIR", help="Where report.html goes.")
+def demo(out: Path) -> None:
+    """An hour of real traffic under three autoscalers, on a simulated fleet: a table, and DIR/report.html."""
+    try:
+        from rich.console import Console
+
+        from simulations.demo import play
+    except ModuleNotFoundError as error:
+        _mend([f"the demo needs '{error.name}', which is not installed: pip install 'preheat[sim]'"])
+    from autoscaler.loop import turn
+    from policies.scaling.history import History
+    from policies.scaling.policy import ScalingPolicy
+    from simulations.live import LiveFleet
+
+    async def autoscale(fleet: LiveFleet, policy: ScalingPolicy) -> None:
+        history = History()
+        while fleet.next_tick():
+            made = await turn(fleet, history, policy)
+            history = made.history
+            if made.decision is not None:
+                fleet.note(made.decision)
+
+    try:
+        report = play(out, autoscale, Console())
+    except OSError as error:
+        _mend([f"--out {out} cannot be written: {error.strerror or error}"])
+    click.echo(f"{report} shows it all: open it in a browser")
+
+
 if __name__ == "__main__":
     main()

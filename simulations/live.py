@@ -5,6 +5,8 @@ It has the two methods that the loop asks for, so the loop itself, and no copy o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation
 from policies.scaling.resource import Objectives
@@ -15,11 +17,18 @@ from simulations.replay import Recorder, Replay
 class LiveFleet:
     """Ticks through a simulated fleet; between two ticks it is seen and scaled like a real one."""
 
-    def __init__(self, fleet: SimulatedFleet, *, tick_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        fleet: SimulatedFleet,
+        *,
+        tick_seconds: float = 15.0,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
         self._fleet = fleet
         self._recorder = Recorder(fleet)
         self._tick_seconds = tick_seconds
         self._ticks = 0
+        self._progress = progress
 
     @property
     def time(self) -> float:
@@ -29,6 +38,8 @@ class LiveFleet:
         """Lets time go by to the next tick, the first being at 0; False when every request is answered."""
         self._fleet.advance(self._ticks * self._tick_seconds)
         self._ticks += 1
+        if self._progress is not None:
+            self._progress(min(1.0, self._fleet.time / self._fleet.servers.trace.end_seconds))
         return not self._recorder.is_over()
 
     async def observe(self, previous: Observation | None) -> Observation:

@@ -139,7 +139,11 @@ class Hpa:
         return self._decision(observation, wanted, number, said), state
 
     def _decision(self, observation: Observation, wanted: int, number: int, said: str) -> Decision:
-        sentence = f"{said}: {wanted} wanted, {number} asked"
+        sentence = f"{said}: {wanted} wanted"
+        if number > wanted:
+            sentence += f", {number} kept: what was wanted lately, and the bounds"
+        elif number < wanted:
+            sentence += f", {number} allowed: bounds and rate policies"
         ready = observation.count(PodStage.READY)
         coming = observation.count(PodStage.CREATED, PodStage.SCHEDULED, PodStage.STARTING)
         held = Binding.HOLD if number == observation.desired else Binding.QUEUE
@@ -187,7 +191,7 @@ class Hpa:
         if not values:
             return None
         mean = sum(values.values()) // len(values)
-        said = f"{mean / 1000:g} a pod over {len(values)}, {metric.target:g} is the target"
+        said = f"{_named(metric.readings)} {mean / 1000:g} a pod over {len(values)}, {metric.target:g} is the target"
         ratio = mean / target
         with_unready = bool(unready) and ratio > 1.0
         if not with_unready and not missing:
@@ -235,6 +239,10 @@ class Hpa:
     def _longest_period(self) -> float:
         behavior = self.behavior or Behavior()
         return max((p.period_seconds for p in (*behavior.up.policies, *behavior.down.policies)), default=0.0)
+
+
+def _named(readings: tuple[str, ...]) -> str:
+    return " + ".join(reading.replace("_", " ") for reading in readings)
 
 
 def _milli(pod: Pod, readings: tuple[str, ...]) -> int | None:

@@ -1,0 +1,1 @@
+"""The report of replays: one page that opens offline."""
