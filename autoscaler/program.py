@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -28,8 +28,8 @@ from policies.scaling.resource import PrometheusLabels, VLLMAutoscaler
 
 log = logging.getLogger(__name__)
 
-EVENTS_SECONDS: Final = 0.5
-"""How long the events of the last turns may take after the last write."""
+EVENTS_SECONDS: Final = 0.3
+"""How long the events of the last turns may take after the last write, and the journal's last lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ async def serve(options: Options) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    telemetry = Telemetry(version("preheat"))
+    telemetry = Telemetry(_version())
     async with AsyncExitStack() as parts:
         journal = _journal(options.journal)
         if journal:
@@ -87,6 +87,13 @@ async def serve(options: Options) -> None:
         await service.stop()
         await running
     log.info("stopped")
+
+
+def _version() -> str:
+    try:
+        return version("preheat")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
 
 
 def _journal(folder: Path | None) -> Journal | None:

@@ -30,7 +30,7 @@ from policies.scaling.settings import ScalingPolicy
 log = logging.getLogger(__name__)
 
 TICKS_UNTIL_STUCK: Final = 3
-STOP_SECONDS: Final = 4.2
+STOP_SECONDS: Final = 4.1
 """For the write in flight, which takes 4 s at most; with what is closed after it, the program ends within 5 s."""
 REFILL_SECONDS: Final = 60.0
 """How long the first turn waits for the past, and how long after a failure it is asked for again."""
