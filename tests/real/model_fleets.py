@@ -71,9 +71,10 @@ def model_fleet(name: str) -> Json:
 class ModelFleets:
     """The controller of one ModelFleet, from `with` to its end."""
 
-    def __init__(self, control_plane: ControlPlane, target: Workload) -> None:
+    def __init__(self, control_plane: ControlPlane, target: Workload, *, replicas: int = 1) -> None:
         self._api = control_plane.api_as("admin")  # a connection of its own: this is another thread
         self._target = target
+        self._replicas = replicas
         self._inner = Workload(control_plane, target.namespace, {**model_fleet(target.name), **_DEPLOYMENT})
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="controller of ModelFleets")
@@ -81,10 +82,10 @@ class ModelFleets:
     def __enter__(self) -> Self:
         define(self._api)
         body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "ModelFleet", "metadata": {"name": self._target.name}}
-        made = self._api.create(self._target.collection, body | {"spec": {"replicas": 1}})
+        made = self._api.create(self._target.collection, body | {"spec": {"replicas": self._replicas}})
         owner = {**model_fleet(self._target.name), "uid": made["metadata"]["uid"], "controller": True}
         inner = {"metadata": {"name": self._inner.name, "ownerReferences": [owner]}}
-        self._api.create(self._inner.collection, {**inner, "spec": pods_of(self._target.name, 1)})
+        self._api.create(self._inner.collection, {**inner, "spec": pods_of(self._target.name, self._replicas)})
         self._thread.start()
         return self
 
