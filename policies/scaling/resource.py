@@ -212,7 +212,7 @@ def read(document: Mapping[str, Any]) -> VLLMAutoscaler:
     else:
         if not problems:
             return resource
-    raise InvalidResourceError(tuple(dict.fromkeys(problems)))
+    raise InvalidResourceError(tuple(dict.fromkeys(" ".join(problem.split()) for problem in problems)))
 
 
 def _without_empty(value: Any) -> Any:
@@ -330,7 +330,7 @@ def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _wrong_metadata(document: Mapping[str, Any]) -> Iterator[str]:
     """Metadata takes what the API server keeps there, but a misspelt namespace must not become "default"."""
     metadata = document.get("metadata")
-    for name in metadata if isinstance(metadata, Mapping) else ():
+    for name in map(str, metadata if isinstance(metadata, Mapping) else ()):
         if name not in _OBJECT_METADATA:
             nearest = difflib.get_close_matches(name, _OBJECT_METADATA, n=1, cutoff=0.6)
             hint = f"did you mean {nearest[0]}?" if nearest else "it takes name, namespace, labels, annotations"
