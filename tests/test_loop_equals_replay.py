@@ -15,7 +15,7 @@ from simulations.replay import Preheat, replay
 from simulations.traces import shipped_trace
 
 ENGINE = shipped_engine("llama2-7b_a40_tp1")
-TRACE = shipped_trace().until(1800)
+TRACE = shipped_trace().until(1200)
 COLD_START_SECONDS = 90.0
 
 

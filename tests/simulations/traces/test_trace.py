@@ -1,0 +1,102 @@
+"""Reading traces, and what is said of those that cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulations.demo import day_curve
+from simulations.traces import Trace, TraceError, load_trace, shipped_trace
+
+HEADER = "arrived_at,num_prefill_tokens,num_decode_tokens\n"
+
+
+def test_the_shipped_trace_is_the_one_its_attribution_tells_of() -> None:
+    trace = shipped_trace()
+    assert (trace.requests, round(trace.end_seconds / 60)) == (19_366, 58)
+    assert "CC-BY 4.0" in trace.source
+    assert round(float(trace.prompt_tokens.mean())) == 1155
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_trace_is_read_plain_or_gzipped_and_sorted_by_arrival(tmp_path: Path, packed: bool) -> None:
+    text = "\ufeffnum_decode_tokens,arrived_at,other,num_prefill_tokens\n7,2.5,x,30\n5,0.25,y,10\n".encode()
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    trace = load_trace(path)
+    assert trace.name == "t"
+    assert trace.arrived_at_seconds.tolist() == [0.25, 2.5]
+    assert trace.prompt_tokens.tolist() == [10, 30]
+    assert trace.output_tokens.tolist() == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("arrived_at,prompt\n1,2\n", "lacks the columns num_prefill_tokens, num_decode_tokens; it has arrived_at, pr"),
+        ("", "lacks the columns"),
+        (HEADER, "holds no request"),
+        (HEADER + "-1,5,5\n", "arrived_at of request 1 is -1"),
+        (HEADER + "nan,5,5\n", "arrived_at of request 1 is nan"),
+        (HEADER + "1,5,0\n", "num_decode_tokens of request 1 is 0"),
+        (HEADER + "1,-5,3\n", "num_prefill_tokens of request 1 is -5"),
+        (HEADER + "1,2.5,3\n", "num_prefill_tokens of request 1 is 2.5: give a whole number"),
+        (HEADER + "1,abc,3\n", "a row that cannot be read"),
+        (HEADER + "1,2\n", "a row that cannot be read"),
+    ],
+)
+def test_a_trace_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(TraceError, match=said):
+        load_trace(path)
+
+
+def test_a_missing_torn_or_binary_file_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="cannot be read: No such file"):
+        load_trace(tmp_path / "none.csv")
+    torn = tmp_path / "torn.csv.gz"
+    torn.write_bytes(gzip.compress(b"x" * 1000)[:-9])
+    with pytest.raises(TraceError, match="not a whole gzip file"):
+        load_trace(torn)
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TraceError, match="is not text"):
+        load_trace(binary)
+    with pytest.raises(TraceError, match="not among those shipped"):
+        shipped_trace("nobody")
+
+
+def test_clipping_and_cutting_leave_the_rest_as_it_was() -> None:
+    trace = shipped_trace()
+    assert trace.clipped(100).prompt_tokens.max() == 100
+    assert trace.clipped(100).requests == trace.requests
+    assert trace.until(60).end_seconds < 60
+    with pytest.raises(TraceError, match="no request before"):
+        trace.until(0)
+
+
+@given(st.floats(0.5, 4))
+@settings(max_examples=10, deadline=None)
+def test_bending_moves_requests_in_time_and_loses_none(scale: float) -> None:
+    trace = shipped_trace()
+    bent = trace.bent(day_curve, name="bent", scale=scale)
+    assert bent.requests == trace.requests
+    assert bent.end_seconds == pytest.approx(trace.end_seconds / scale, rel=1e-6)
+    assert (np.diff(bent.arrived_at_seconds) >= 0).all()
+    assert np.array_equal(bent.prompt_tokens, trace.prompt_tokens)
+
+
+def test_bending_follows_the_curve() -> None:
+    count = 100_000
+    even = Trace.of("even", np.arange(count) / 10, np.ones(count, dtype=int), np.ones(count, dtype=int))
+    bent = even.bent(day_curve, name="bent")
+    span = bent.end_seconds
+    rates = np.histogram(bent.arrived_at_seconds, np.linspace(0, span, 41))[0] / (span / 40)
+    curve = np.array([day_curve((i + 0.5) / 40) for i in range(40)])
+    assert rates == pytest.approx(10 * curve / curve.mean(), rel=0.02)
