@@ -215,7 +215,7 @@ class Hpa:
         """The wish, damped and bounded."""
         if self.behavior is None:
             past = (n for at, n in state.recommendations if at >= now - DOWNSCALE_WINDOW_SECONDS)
-            highest = max(wanted, *past) if state.recommendations else wanted
+            highest = max([wanted, *past])
             ceiling = min(self.max_replicas, max(2 * current, 4))
             return min(max(highest, self.min_replicas), ceiling)
         up, down = self.behavior.up, self.behavior.down
