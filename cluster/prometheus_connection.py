@@ -85,6 +85,7 @@ class Connection:
         self.requests_made = 0
         self.errors_by_kind: Counter[str] = Counter()
         self._kept = threading.local()
+        """What one attempt's thread and the response hook, which runs in it, tell each other."""
         self._session = session_for(settings, self._keep)
         self._client = PrometheusConnect(
             settings.url,
@@ -214,7 +215,7 @@ class Connection:
             raise patience.spent() from error
 
     def _attempt(self, call: Callable[[float], Any], fold: Callable[[Any], T], patience: _Patience) -> Answer[T]:
-        self._kept.patience, self._kept.remarks = patience, ()
+        self._kept.patience = patience
         seconds = patience.left
         if not seconds:
             raise patience.spent()

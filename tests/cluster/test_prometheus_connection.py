@@ -48,6 +48,10 @@ def values(rows: Rows) -> list[str]:
     return [row["value"][1] for row in rows]
 
 
+def our_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "prometheus"]
+
+
 async def failure(connection: Connection, promql: str = "x") -> str:
     """What the connection says, after the address."""
     with pytest.raises(NotObservedError) as caught:
@@ -134,6 +138,9 @@ async def test_a_trickle_is_not_waited_for(server: StandInPrometheus, connect: C
     server.faults.body = b" " * 4000
     said = await failure(connect(server.url, timeoutSeconds=0.3))
     assert said == "did not answer within 0.3 s: is it overloaded?"
+    async with asyncio.timeout(20):  # the answer would take 50 s: the thread does not wait for its end either
+        while our_threads():  # noqa: ASYNC110  # a thread's end has no event
+            await asyncio.sleep(0.02)
 
 
 async def test_questions_to_a_slow_server_do_not_pile_up(server: StandInPrometheus, connect: Connect) -> None:
@@ -143,9 +150,8 @@ async def test_questions_to_a_slow_server_do_not_pile_up(server: StandInPromethe
     # One may slip in where another gives up.
     assert said.count("was not asked: earlier questions wait for answers") >= MOST_AT_ONCE
     assert connection.requests_made <= 2 * MOST_AT_ONCE
-    ours = [thread for thread in threading.enumerate() if thread.name == "prometheus"]
-    assert len(ours) <= MOST_AT_ONCE
-    assert all(thread.daemon for thread in ours), "none may keep the program from ending"
+    assert len(our_threads()) <= MOST_AT_ONCE
+    assert all(thread.daemon for thread in our_threads()), "none may keep the program from ending"
 
 
 async def test_who_gives_up_waiting_leaves_the_connection_whole(server: StandInPrometheus, connect: Connect) -> None:

@@ -142,11 +142,11 @@ async def test_other_names_and_labels_are_read_back_too(
 
 
 async def test_a_gap_is_left_out_with_the_bins_that_it_cuts(past: Past3Hours) -> None:
-    gap = (UNTIL - HOUR - 130, UNTIL - HOUR + 250)
+    gap = (UNTIL - HOUR - 149, UNTIL - HOUR + 250)  # two scrapes into a minute
     past.served("vllm-7d9f8-abcde", UNTIL - 2 * HOUR, UNTIL, unseen=gap)
     bins = (await past.read()).bins
-    assert not any(each.start < gap[1] - 30 and gap[0] + 30 < each.start + each.seconds for each in bins)
-    assert all(each.arrivals_per_second == pytest.approx(2.0, rel=0.05) for each in bins)
+    assert not any(each.start < gap[1] - 15 and gap[0] + 15 < each.start + each.seconds for each in bins)
+    assert all(each.arrivals_per_second == pytest.approx(2.0, rel=0.01) for each in bins)
     assert any(each.start + each.seconds <= gap[0] for each in bins)
     assert any(each.start >= gap[1] for each in bins)
 
