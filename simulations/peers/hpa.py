@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from policies.scaling.decision import Binding, Decision
@@ -118,7 +118,9 @@ class Hpa:
         if now < state.synced_at + self.sync_seconds - 1e-9:
             return self._decision(observation, current, current, "between two syncs"), state
         added, removed = state.added, state.removed
-        recommendations = state.recommendations
+        # The first it records is the number it finds, so that a new HPA does not shrink before its window is through.
+        recommendations = ((now, current),) if math.isinf(state.synced_at) else state.recommendations
+        state = replace(state, recommendations=recommendations)
         if current > self.max_replicas or current < self.min_replicas:
             wanted = number = min(max(current, self.min_replicas), self.max_replicas)
             said = f"{current} is outside {self.min_replicas}…{self.max_replicas}"
