@@ -218,6 +218,7 @@ async def test_a_sweep_speaks_of_one_instant_though_scrapes_fall_into_it(world: 
 
     world.server.pods.append(StandInPod("inference", "a", "10.0.0.1", moving))
     world.server.clock = lambda: NOW + next(scrapes)
+    world.server.faults.delay_seconds, world.server.faults.only_queries_with = 0.3, "_sum"
     sample = (await world.look()).samples["a"]
     assert sample.ttft is not None
     assert sample.generation_tokens == sample.ttft.count
