@@ -49,7 +49,7 @@ STEADY = Load(
 
 
 class RisingLoad:
-    """Requests/s that grow until `with` is left; a minute and a half at most. Then every client hangs up."""
+    """Requests/s that grow beyond what any two servers of 16 places bear, until `with` is left: then all hang up."""
 
     def __init__(self, urls: tuple[str, ...]) -> None:
         self.urls = urls
@@ -74,10 +74,10 @@ class RisingLoad:
     def _load(self) -> Load:
         return Load(
             seconds=90,
-            requests_per_second=lambda seconds: min(25.0, 4.0 + seconds / 2),
-            most_requests_per_second=25,
+            requests_per_second=lambda seconds: min(60.0, 4.0 + seconds**2 / 60),
+            most_requests_per_second=60,
             generation_tokens=(96, 192),
-            most_requests=2000,
+            most_requests=3000,
         )
 
 

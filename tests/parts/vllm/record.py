@@ -37,8 +37,8 @@ LOAD = Load(
 )
 """Enough for whatever shows only once something was asked, waited for or broken off."""
 
-OPEN_LABELS = {"engine", "model_name"}
-"""Labels whose values tell of one server, not of vLLM."""
+OPEN_LABELS = {"engine", "model_name", "handler", "method", "status"}
+"""Labels whose values tell of one server and what it was asked, not of vLLM."""
 
 PYTHONS_OWN = "python_"
 """Metrics of the interpreter: the same of every Python program, and no business of ours."""
