@@ -248,8 +248,9 @@ class Prometheus:
                     for part in (numbers[:half], numbers[half:]):
                         await ask({number: queries[number] for number in part})
                     return
-                found[numbers[0]] = str(error)
-                self._refused_arrivals[queries[numbers[0]]] = (monotonic() + REFUSED_KEPT_SECONDS, str(error))
+                (promql,) = queries.values()
+                why = found[numbers[0]] = await self._why_refused(promql) or str(error)
+                self._refused_arrivals[promql] = (monotonic() + REFUSED_KEPT_SECONDS, why)
             except NotObservedError as error:
                 found.update(dict.fromkeys(queries, str(error)))
             else:
@@ -266,6 +267,14 @@ class Prometheus:
         chunks = (numbers[n : n + ARRIVALS_AT_ONCE] for n in range(0, len(numbers), ARRIVALS_AT_ONCE))
         await asyncio.gather(*(ask({number: asked[number] for number in chunk}) for chunk in chunks))
         return found
+
+    async def _why_refused(self, promql: str) -> str:
+        """What the server finds wrong with the query as the user wrote it; "" if nothing."""
+        try:
+            await self.connection.instant(promql, len)
+        except NotObservedError as error:
+            return str(error)
+        return ""
 
     def _remark(self, sweep: Sweep, remarks: tuple[str, ...]) -> None:
         """With any remark the answer may not be whole, and what rests on it is PARTIAL."""

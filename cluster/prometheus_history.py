@@ -37,7 +37,7 @@ TARGETS_AT_ONCE: Final = 5
 SECONDS_ALLOWED: Final = 120.0
 # Of the scrapes that bins around have, a bin must have this share, and 2, which an increase needs.
 LEAST_SCRAPES: Final = 0.85
-BINS_AROUND: Final = 24
+BINS_AROUND: Final = 48
 
 Floats = NDArray[np.float64]
 
@@ -229,12 +229,13 @@ class Grid:
 
 def scraped_throughout(scrapes: Floats) -> NDArray[np.bool_]:
     """Which bins have about as many scrapes as is usual around them; a changed scrape interval is no gap."""
-    seen = np.where(scrapes > 0, scrapes, np.nan)
-    if not np.isfinite(seen).any():
-        return np.zeros(len(scrapes), bool)
-    padded = np.pad(seen, BINS_AROUND, constant_values=np.nan)
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * BINS_AROUND + 1)
-    usual = np.full(len(scrapes), np.inf)
-    known = np.isfinite(seen)
-    usual[known] = np.nanmedian(around[known], axis=1)
-    return known & (scrapes >= np.maximum(2.0, np.floor(LEAST_SCRAPES * usual)))
+    count = len(scrapes)
+    blocks = np.full((-(-count // BINS_AROUND), BINS_AROUND), np.nan)
+    blocks.flat[:count] = np.where(scrapes > 0, scrapes, np.nan)
+    seen = np.isfinite(blocks)
+    usual = np.full(len(blocks), np.inf)
+    some = seen.any(axis=1)
+    usual[some] = np.nanmedian(blocks[some], axis=1)
+    least = np.maximum(2.0, np.floor(LEAST_SCRAPES * usual))
+    whole: NDArray[np.bool_] = (seen & (np.nan_to_num(blocks) >= least[:, np.newaxis])).flat[:count]
+    return whole

@@ -481,8 +481,10 @@ async def test_one_wrong_query_for_arrivals_spoils_no_other(world: World) -> Non
     targets["wrong"] = TargetPods(pods, OBJECTIVES, arrivals="sum(up")
     await world.look(**targets)
     assert [world.last[f"t{n}"].arrivals_total for n in range(9)] == [1.0] * 9
+    assert "sum(up" in world.server.queries, "it is asked as written, for what is wrong with it"
     (problem,) = world.last["wrong"].problems
     assert problem.startswith("prometheus.arrivals (sum(up) could not be read: Prometheus at http://127.0.0.1:")
+    assert problem.endswith("unexpected end of input")
     before = world.prometheus.connection.errors_by_kind["refused"]
     await world.look(**targets)
     assert world.prometheus.connection.errors_by_kind["refused"] == before, "it is not asked again at once"
