@@ -145,6 +145,19 @@ def test_ci_runs_every_check_and_every_suite() -> None:
     assert set(rule[1].split()) == suites
 
 
+def test_a_machine_without_a_python_that_will_do_is_told_what_to_do(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["make", "install", "PYTHON=", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert made.returncode == 2
+    assert "no Python >= 3.11 found: install one, or name it: make PYTHON=" in made.stdout
+
+
 def test_every_file_a_kustomization_names_is_there() -> None:
     for path in files(".yaml"):
         if path.name == "kustomization.yaml":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,16 @@ def a_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheu
         yield running
 
 
+@dataclass(frozen=True)
+class CutDown:
+    """A target a case of `TAKEN_AWAY`, and the account that lacks that right in the target's namespace."""
+
+    targets: list[Workload]
+    kubeconfig: Path
+
+
 @pytest.fixture(scope="module")
-def cut_down(control_plane: ControlPlane) -> Iterator[list[Workload]]:
-    """A target a case, each in a namespace where the one account of all has every shipped right but that one."""
+def cut_down(control_plane: ControlPlane) -> Iterator[CutDown]:
     with ExitStack() as stack:
         home = stack.enter_context(new_namespace(control_plane))
         control_plane.api.create(f"/api/v1/namespaces/{home}/serviceaccounts", {"metadata": {"name": ACCOUNT}})
@@ -97,25 +105,15 @@ def cut_down(control_plane: ControlPlane) -> Iterator[list[Workload]]:
             targets.append(target)
         for target in targets:
             wait_until(lambda target=target: target.ready == 1, within=60, what=f"{target.key} ready")  # type: ignore[misc]
-        yield targets
+        yield CutDown(targets, control_plane.kubeconfig_of_service_account(home, ACCOUNT))
 
 
-@pytest.fixture(scope="module")
-def account(control_plane: ControlPlane, cut_down: list[Workload]) -> Path:
-    """Of the namespace that was made before those of the targets."""
-    accounts = control_plane.api.items("/api/v1/serviceaccounts", fieldSelector=f"metadata.name={ACCOUNT}")
-    home = max((each["metadata"] for each in accounts), key=lambda each: each["creationTimestamp"])["namespace"]
-    return control_plane.kubeconfig_of_service_account(home, ACCOUNT)
-
-
-def test_check_names_each_right_that_is_missing(
-    cut_down: list[Workload], account: Path, a_prometheus: Prometheus, tmp_path: Path
-) -> None:
+def test_check_names_each_right_that_is_missing(cut_down: CutDown, a_prometheus: Prometheus, tmp_path: Path) -> None:
     file = tmp_path / "targets.yaml"
-    file.write_text(yaml.safe_dump_all(resource(target, a_prometheus) for target in cut_down))
-    checked = preheat("check", file, "--kubeconfig", account)
+    file.write_text(yaml.safe_dump_all(resource(target, a_prometheus) for target in cut_down.targets))
+    checked = preheat("check", file, "--kubeconfig", cut_down.kubeconfig)
     assert checked.returncode == 2, checked.stderr
-    for target, (_, verb, group, resource_) in zip(cut_down, TAKEN_AWAY, strict=True):
+    for target, (_, verb, group, resource_) in zip(cut_down.targets, TAKEN_AWAY, strict=True):
         told = [line for line in checked.stderr.splitlines() if f"{target.namespace}/" in line]
         assert len(told) == 1, told
         assert f"the right to {verb} {resource_} in namespace '{target.namespace}' is missing" in told[0]
@@ -123,12 +121,12 @@ def test_check_names_each_right_that_is_missing(
 
 
 def test_the_autoscaler_names_the_right_it_misses_and_touches_nothing(
-    cut_down: list[Workload], account: Path, a_prometheus: Prometheus, tmp_path: Path
+    cut_down: CutDown, a_prometheus: Prometheus, tmp_path: Path
 ) -> None:
     """Each target is below its floor, so there is something to write and to tell."""
-    resources = [resource(target, a_prometheus, minReplicas=2) for target in cut_down]
-    with Autoscaler(tmp_path, resources, account) as autoscaler:
-        for target, case in zip(cut_down, TAKEN_AWAY, strict=True):
+    resources = [resource(target, a_prometheus, minReplicas=2) for target in cut_down.targets]
+    with Autoscaler(tmp_path, resources, cut_down.kubeconfig) as autoscaler:
+        for target, case in zip(cut_down.targets, TAKEN_AWAY, strict=True):
             _, verb, _, resource_ = case
             if case in MET_AT_ONCE:
                 line = autoscaler.wait_line(f'lacks the right "{verb} {resource_}"', within=40)
