@@ -103,7 +103,8 @@ def demo(out: Path) -> None:
 
         from simulations.demo import play
     except ModuleNotFoundError as error:
-        _mend([f"the demo needs '{error.name}', which is not installed: pip install 'preheat[sim]'"])
+        missing = (error.name or "").partition(".")[0]
+        _mend([f"the demo needs '{missing}', which is not installed: pip install 'preheat[sim]'"])
     from autoscaler.loop import turn
     from policies.scaling.history import History
     from policies.scaling.policy import ScalingPolicy

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -175,7 +175,7 @@ def replay(
         asked = min(max(decision.replicas, min_replicas), max_replicas)
         if asked != previous.desired:
             fleet.scale(asked)
-        recorder.note(decision)
+        recorder.note(decision if asked == decision.replicas else replace(decision, replicas=asked))
         if progress is not None and tick % 64 == 0:
             progress(min(1.0, now / trace.end_seconds))
         tick += 1

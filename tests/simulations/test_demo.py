@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import orjson
@@ -61,3 +62,10 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -
     assert result.exit_code == 2
     assert "cannot be written: File exists" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_missing_extra_is_told_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "demo")])
+    assert result.exit_code == 2
+    assert result.output == "the demo needs 'rich', which is not installed: pip install 'preheat[sim]'\n"

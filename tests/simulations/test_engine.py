@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -58,3 +60,14 @@ def test_an_engine_that_cannot_be_is_refused_by_the_field(change: dict[str, obje
 def test_an_unknown_engine_is_told_the_known_ones() -> None:
     with pytest.raises(EngineError, match="'llama9' is not among those shipped: choose one of llama3-8b_a100_tp1"):
         shipped_engine("llama9")
+
+
+def test_engines_and_traces_are_read_without_the_compiler() -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from simulations.engine import shipped_engine\n"
+        "from simulations.traces import shipped_trace\n"
+        "print(shipped_engine('llama2-7b_a40_tp1').kv_tokens, shipped_trace().requests)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.split() == ["53360", "19366"]

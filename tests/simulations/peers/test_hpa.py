@@ -72,10 +72,10 @@ def test_a_pods_metric_with_pending_and_missing_pods(observation: Observation, n
     assert wanted(PODS, observation) == number
 
 
-def test_without_any_reading_the_number_stands_and_nothing_is_remembered() -> None:
+def test_without_any_reading_the_number_stands_and_only_the_first_one_found_is_remembered() -> None:
     decision, state = PODS.decide(seen(None, None, desired=7), HpaState())
     assert (decision.replicas, decision.changes) == (7, False)
-    assert state.recommendations == ()
+    assert state.recommendations == ((0.0, 7),)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_number_outside_the_bounds_is_brought_back_before_anything_is_measured
     for desired, number in ((9, 6), (1, 3)):
         decision, state = hpa.decide(seen(50, desired=desired), hpa.begin())
         assert decision.replicas == number
-        assert state.recommendations == ()
+        assert state.recommendations == ((0.0, desired),)
 
 
 @given(
