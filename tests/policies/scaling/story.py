@@ -1,8 +1,8 @@
 """A fleet of flowing requests for tests of judgement: exact, without chance, told at any tick and any pace.
 
-Requests are real numbers. Each ready pod takes its share of the load; n in flight make a
-token each per step of t = a + k·n; what exceeds the most that a pod runs waits in its queue. All times are multiplied by
-`pace`, so that the same story can be told slower.
+Requests are real numbers. Each ready pod takes its share of the load; n in flight make a token each per step of
+t = a + k·n; what exceeds the most that a pod runs waits in its queue. All times are multiplied by `pace`, so that
+the same story can be told slower.
 """
 
 from __future__ import annotations
