@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from simulations.peers import (
     hpa,
     hpa_by_name,
+    keda,
 )
 from simulations.peers.parameters import Builder, PeerError, Setting, named
 
@@ -36,6 +37,7 @@ class _Peer:
 
 _PEERS: Mapping[str, _Peer] = {
     "hpa": _Peer(hpa_by_name.build, hpa.LABEL),
+    "keda": _Peer(keda.build, keda.LABEL),
 }
 
 NAMES = tuple(_PEERS)
