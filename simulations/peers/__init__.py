@@ -16,6 +16,7 @@ from simulations.peers import (
     hpa,
     hpa_by_name,
     keda,
+    kpa,
 )
 from simulations.peers.parameters import Builder, PeerError, Setting, named
 
@@ -38,6 +39,7 @@ class _Peer:
 _PEERS: Mapping[str, _Peer] = {
     "hpa": _Peer(hpa_by_name.build, hpa.LABEL),
     "keda": _Peer(keda.build, keda.LABEL),
+    "kpa": _Peer(kpa.build, kpa.LABEL),
 }
 
 NAMES = tuple(_PEERS)
