@@ -17,6 +17,7 @@ from simulations.peers import (
     hpa_by_name,
     keda,
     kpa,
+    ray_serve,
 )
 from simulations.peers.parameters import Builder, PeerError, Setting, named
 
@@ -40,6 +41,7 @@ _PEERS: Mapping[str, _Peer] = {
     "hpa": _Peer(hpa_by_name.build, hpa.LABEL),
     "keda": _Peer(keda.build, keda.LABEL),
     "kpa": _Peer(kpa.build, kpa.LABEL),
+    "ray-serve": _Peer(ray_serve.build, ray_serve.LABEL),
 }
 
 NAMES = tuple(_PEERS)
