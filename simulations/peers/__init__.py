@@ -18,6 +18,7 @@ from simulations.peers import (
     keda,
     kpa,
     ray_serve,
+    skyserve,
 )
 from simulations.peers.parameters import Builder, PeerError, Setting, named
 
@@ -42,6 +43,7 @@ _PEERS: Mapping[str, _Peer] = {
     "keda": _Peer(keda.build, keda.LABEL),
     "kpa": _Peer(kpa.build, kpa.LABEL),
     "ray-serve": _Peer(ray_serve.build, ray_serve.LABEL),
+    "skyserve": _Peer(skyserve.build, skyserve.LABEL),
 }
 
 NAMES = tuple(_PEERS)
