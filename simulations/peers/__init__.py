@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulations.peers import (
+    aibrix,
     hpa,
     hpa_by_name,
     keda,
@@ -44,6 +45,9 @@ _PEERS: Mapping[str, _Peer] = {
     "kpa": _Peer(kpa.build, kpa.LABEL),
     "ray-serve": _Peer(ray_serve.build, ray_serve.LABEL),
     "skyserve": _Peer(skyserve.build, skyserve.LABEL),
+    "aibrix": _Peer(aibrix.build, aibrix.LABEL, {"documented": False}),
+    "aibrix-coded": _Peer(aibrix.build, aibrix.LABEL, {"documented": False}),
+    "aibrix-documented": _Peer(aibrix.build, aibrix.LABEL_DOCUMENTED, {"documented": True}),
 }
 
 NAMES = tuple(_PEERS)
