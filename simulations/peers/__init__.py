@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from simulations.peers import (
     aibrix,
+    dynamo_load,
+    dynamo_sla,
     hpa,
     hpa_by_name,
     keda,
@@ -48,6 +50,8 @@ _PEERS: Mapping[str, _Peer] = {
     "aibrix": _Peer(aibrix.build, aibrix.LABEL, {"documented": False}),
     "aibrix-coded": _Peer(aibrix.build, aibrix.LABEL, {"documented": False}),
     "aibrix-documented": _Peer(aibrix.build, aibrix.LABEL_DOCUMENTED, {"documented": True}),
+    "dynamo-load": _Peer(dynamo_load.build, dynamo_load.LABEL),
+    "dynamo-sla": _Peer(dynamo_sla.build, dynamo_sla.LABEL),
 }
 
 NAMES = tuple(_PEERS)
