@@ -22,6 +22,7 @@ from simulations.peers import (
     kpa,
     ray_serve,
     skyserve,
+    wva,
 )
 from simulations.peers.parameters import Builder, PeerError, Setting, named
 
@@ -52,6 +53,7 @@ _PEERS: Mapping[str, _Peer] = {
     "aibrix-documented": _Peer(aibrix.build, aibrix.LABEL_DOCUMENTED, {"documented": True}),
     "dynamo-load": _Peer(dynamo_load.build, dynamo_load.LABEL),
     "dynamo-sla": _Peer(dynamo_sla.build, dynamo_sla.LABEL),
+    "wva": _Peer(wva.build, wva.LABEL),
 }
 
 NAMES = tuple(_PEERS)
