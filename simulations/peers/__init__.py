@@ -22,6 +22,7 @@ from simulations.peers import (
     kpa,
     ray_serve,
     skyserve,
+    slo_keda,
     wva,
 )
 from simulations.peers.parameters import Builder, PeerError, Setting, named
@@ -54,6 +55,7 @@ _PEERS: Mapping[str, _Peer] = {
     "dynamo-load": _Peer(dynamo_load.build, dynamo_load.LABEL),
     "dynamo-sla": _Peer(dynamo_sla.build, dynamo_sla.LABEL),
     "wva": _Peer(wva.build, wva.LABEL),
+    "slo-keda": _Peer(slo_keda.build, slo_keda.LABEL),
 }
 
 NAMES = tuple(_PEERS)
