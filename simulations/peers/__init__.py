@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulations.peers import (
     aibrix,
+    crane,
     dynamo_load,
     dynamo_sla,
     hpa,
@@ -56,6 +57,7 @@ _PEERS: Mapping[str, _Peer] = {
     "dynamo-sla": _Peer(dynamo_sla.build, dynamo_sla.LABEL),
     "wva": _Peer(wva.build, wva.LABEL),
     "slo-keda": _Peer(slo_keda.build, slo_keda.LABEL),
+    "crane": _Peer(crane.build, crane.LABEL),
 }
 
 NAMES = tuple(_PEERS)
