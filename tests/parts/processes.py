@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,15 +43,25 @@ def wait_until(
         time.sleep(every)
 
 
+_given: set[int] = set()
+_giving = threading.Lock()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nobody listens, below those that the system gives to outgoing connections."""
-    found: list[int] = []
+    """Ports of 127.0.0.1 on which nobody listens, below those that the system gives to outgoing connections.
+
+    None is given twice: whoever asked first may not listen yet.
+    """
     chance = random.Random()
-    while len(found) < count:
-        port = chance.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found += [port] if port not in found else []
+    found: list[int] = []
+    with _giving:
+        while len(found) < count:
+            port = chance.randrange(20_000, 32_000)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                if port not in _given:
+                    _given.add(port)
+                    found.append(port)
     return found
 
 
@@ -59,16 +70,18 @@ class _Minder:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
+        self._one_at_a_time = threading.Lock()
 
     def tell(self, word: str) -> None:
-        if self.process is None:
-            self.process = subprocess.Popen(
-                [sys.executable, str(MINDER)], stdin=subprocess.PIPE, text=True, start_new_session=True
-            )
-            atexit.register(self.close)
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n")
-        self.process.stdin.flush()
+        with self._one_at_a_time:
+            if self.process is None:
+                self.process = subprocess.Popen(
+                    [sys.executable, str(MINDER)], stdin=subprocess.PIPE, text=True, start_new_session=True
+                )
+                atexit.register(self.close)
+            assert self.process.stdin is not None
+            self.process.stdin.write(f"{word}\n")
+            self.process.stdin.flush()
 
     def close(self) -> None:
         if self.process is not None:

@@ -1,5 +1,48 @@
-"""The real parts for the tests of this folder."""
+"""The real parts for the tests of this folder, and the one long story among them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
 
 from tests.parts.fixtures import control_plane, namespace, prometheus
+from tests.real.rising_load import Story, told
 
 __all__ = ["control_plane", "namespace", "prometheus"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _story(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[dict[str, Story]] | None]:
+    """Told in the background from the first test on, if any test reads it: most of its minutes are waiting."""
+    if not any("stories" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("story")
+    ready: Future[dict[str, Story]] = Future()
+    read = threading.Event()
+
+    def tell() -> None:
+        try:
+            with told(folder / "parts") as stories:
+                ready.set_result(stories)
+                read.wait()
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    with ThreadPoolExecutor(1) as background:
+        telling = background.submit(tell)
+        yield ready
+        read.set()
+        telling.result()
+
+
+@pytest.fixture(scope="session")
+def stories(_story: Future[dict[str, Story]]) -> dict[str, Story]:
+    return _story.result()
