@@ -25,6 +25,53 @@ class TraceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptBlocks:
+    """What of the prompts is the same: the blocks that each prompt is made of, named by a hash.
+
+    Those of request n are `hashes[offsets[n] : offsets[n + 1]]`, in order, each of `tokens_per_block` tokens, the
+    last one of what is left; it may be named, too. A hash stands for its block and all before it, so two
+    prompts begin alike for as many blocks as their hashes are the same from the first on. A prompt with fewer
+    hashes than blocks shares the rest with nobody.
+    """
+
+    tokens_per_block: int
+    offsets: NDArray[np.int64]
+    """Of length requests + 1, from 0, never falling."""
+    hashes: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.tokens_per_block < 1:
+            raise TraceError(f"a block of a prompt has {self.tokens_per_block} tokens: give at least one")
+        ends = self.offsets[[0, -1]].tolist() if self.offsets.size else []
+        if ends != [0, self.hashes.size] or (np.diff(self.offsets) < 0).any():
+            raise TraceError("the offsets of prompt blocks must rise from 0 to the number of hashes")
+
+    @property
+    def requests(self) -> int:
+        return int(self.offsets.size) - 1
+
+    def taken(self, requests: NDArray[np.int64]) -> PromptBlocks:
+        """The blocks of these requests, in this order."""
+        return self._parts(self.offsets[requests], np.diff(self.offsets)[requests])
+
+    def first(self, count: int) -> PromptBlocks:
+        """The blocks of the first requests."""
+        offsets = self.offsets[: count + 1]
+        return PromptBlocks(self.tokens_per_block, offsets, self.hashes[: offsets[-1]])
+
+    def within(self, prompt_tokens: NDArray[np.int64] | NDArray[np.int32]) -> PromptBlocks:
+        """The blocks that prompts of these lengths fill or begin."""
+        most = -(-np.asarray(prompt_tokens, dtype=np.int64) // self.tokens_per_block)
+        return self._parts(self.offsets[:-1], np.minimum(np.diff(self.offsets), most))
+
+    def _parts(self, starts: NDArray[np.int64], counts: NDArray[np.int64]) -> PromptBlocks:
+        """So many blocks from each of these places on."""
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        return PromptBlocks(self.tokens_per_block, offsets, self.hashes[places])
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Requests in order of arrival, in seconds from the trace's time 0."""
 
@@ -33,6 +80,10 @@ class Trace:
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
     source: str = ""
+    prompt_blocks: PromptBlocks | None = None
+    """None where the trace does not say what of the prompts is the same."""
+    notes: tuple[str, ...] = ()
+    """What its reader should tell the user, one sentence each."""
 
     @classmethod
     def of(
@@ -43,8 +94,10 @@ class Trace:
         output_tokens: NDArray[np.int64],
         *,
         source: str = "",
+        prompt_blocks: PromptBlocks | None = None,
+        notes: tuple[str, ...] = (),
     ) -> Self:
-        """A checked trace; requests are sorted by arrival where they were not."""
+        """A checked trace; requests are sorted by arrival where they were not, and a note says so."""
         arrived = np.asarray(arrived_at_seconds, dtype=np.float64)
         if arrived.size == 0:
             raise TraceError(f"trace {name} holds no request: give one with at least one row")
@@ -61,14 +114,30 @@ class Trace:
                     f"trace {name}: {column} of request {row + 1} is {tokens[row]}: "
                     "every request has at least one token each way, drop or mend such rows"
                 )
-        order = np.argsort(arrived, kind="stable")
-        return cls(
-            name,
-            np.ascontiguousarray(arrived[order]),
-            np.asarray(prompt_tokens)[order].astype(np.int32),
-            np.asarray(output_tokens)[order].astype(np.int32),
-            source,
-        )
+        prompts, outputs = np.asarray(prompt_tokens), np.asarray(output_tokens)
+        if not arrived.size == prompts.size == outputs.size:
+            raise TraceError(
+                f"trace {name} has {arrived.size} times, {prompts.size} prompts and {outputs.size} outputs: "
+                "give one of each a request"
+            )
+        if prompt_blocks is not None and prompt_blocks.requests != arrived.size:
+            raise TraceError(
+                f"trace {name} has prompt blocks of {prompt_blocks.requests} requests, but {arrived.size} requests: "
+                "give them for each request, empty where unknown"
+            )
+        early = int(np.count_nonzero(np.diff(arrived) < 0))
+        if early:
+            order = np.argsort(arrived, kind="stable")
+            arrived, prompts, outputs = arrived[order], prompts[order], outputs[order]
+            prompt_blocks = None if prompt_blocks is None else prompt_blocks.taken(order)
+            notes = (
+                *notes,
+                f"trace {name} was not in order of arrival ({early} rows came too early): it is sorted now",
+            )
+        if prompt_blocks is not None:
+            prompt_blocks = prompt_blocks.within(prompts)
+        arrived = np.ascontiguousarray(arrived)
+        return cls(name, arrived, prompts.astype(np.int32), outputs.astype(np.int32), source, prompt_blocks, notes)
 
     @property
     def requests(self) -> int:
@@ -81,7 +150,13 @@ class Trace:
 
     def clipped(self, prompt_tokens: int) -> Trace:
         """The same requests with no prompt longer than that."""
-        return replace(self, prompt_tokens=np.minimum(self.prompt_tokens, np.int32(prompt_tokens)))
+        if prompt_tokens < 1:
+            raise TraceError(
+                f"trace {self.name} cannot be clipped to prompts of {prompt_tokens} tokens: give at least 1"
+            )
+        clipped = np.minimum(self.prompt_tokens, np.int32(min(prompt_tokens, 2**31 - 1)))
+        blocks = None if self.prompt_blocks is None else self.prompt_blocks.within(clipped)
+        return replace(self, prompt_tokens=clipped, prompt_blocks=blocks)
 
     def until(self, seconds: float) -> Trace:
         """The requests that arrive before that time."""
@@ -93,6 +168,7 @@ class Trace:
             arrived_at_seconds=self.arrived_at_seconds[:count],
             prompt_tokens=self.prompt_tokens[:count],
             output_tokens=self.output_tokens[:count],
+            prompt_blocks=None if self.prompt_blocks is None else self.prompt_blocks.first(count),
         )
 
     def bent(self, rate_at: Callable[[float], float], *, name: str, scale: float = 1.0) -> Trace:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations.demo import day_curve
-from simulations.traces import Trace, TraceError, load_trace, shipped_trace
+from simulations.traces import PromptBlocks, Trace, TraceError, load_trace, shipped_trace
 
 HEADER = "arrived_at,num_prefill_tokens,num_decode_tokens\n"
 
@@ -100,3 +102,43 @@ def test_bending_follows_the_curve() -> None:
     rates = np.histogram(bent.arrived_at_seconds, np.linspace(0, span, 41))[0] / (span / 40)
     curve = np.array([day_curve((i + 0.5) / 40) for i in range(40)])
     assert rates == pytest.approx(10 * curve / curve.mean(), rel=0.02)
+
+
+def blocks_of(trace: Trace) -> list[list[int]]:
+    assert trace.prompt_blocks is not None
+    offsets, hashes = trace.prompt_blocks.offsets.tolist(), trace.prompt_blocks.hashes.tolist()
+    return [hashes[a:b] for a, b in pairwise(offsets)]
+
+
+requests = st.tuples(st.integers(0, 50), st.integers(1, 40), st.integers(1, 9), st.lists(st.integers(0, 9), max_size=6))
+
+
+@given(st.lists(requests, min_size=1, max_size=20), st.integers(1, 45), st.integers(1, 60))
+def test_prompt_blocks_stay_with_their_requests(
+    rows: list[tuple[int, int, int, list[int]]], clip: int, until: int
+) -> None:
+    """Blocks of 8 tokens: sorted, clipped and cut as the requests are, never more than a prompt has."""
+    offsets = np.cumsum([0, *(len(hashes) for *_, hashes in rows)])
+    hashes = np.array([each for *_, hashes in rows for each in hashes], dtype=np.int64)
+    times, prompts, outputs = (np.array(column) for column in zip(*(row[:3] for row in rows), strict=True))
+    trace = Trace.of("drawn", times, prompts, outputs, prompt_blocks=PromptBlocks(8, offsets, hashes))
+    expected = sorted(rows, key=lambda row: row[0])
+    assert trace.prompt_tokens.tolist() == [row[1] for row in expected]
+    assert blocks_of(trace) == [row[3][: ceil(row[1] / 8)] for row in expected]
+    assert bool(trace.notes) == (sorted(times.tolist()) != times.tolist())
+    assert blocks_of(trace.clipped(clip)) == [row[3][: ceil(min(row[1], clip) / 8)] for row in expected]
+    if until > times.min():
+        cut = trace.until(until)
+        assert blocks_of(cut) == blocks_of(trace)[: cut.requests]
+
+
+def test_prompt_blocks_that_fit_no_request_are_refused() -> None:
+    one = np.ones(1, dtype=np.int64)
+    with pytest.raises(TraceError, match="must rise from 0"):
+        PromptBlocks(512, np.array([0, 2]), one)
+    with pytest.raises(TraceError, match="at least one"):
+        PromptBlocks(0, np.array([0, 1]), one)
+    with pytest.raises(TraceError, match="blocks of 2 requests, but 1"):
+        Trace.of("t", np.zeros(1), one, one, prompt_blocks=PromptBlocks(512, np.array([0, 1, 1]), one))
+    with pytest.raises(TraceError, match="has 2 times, 1 prompts and 1 outputs"):
+        Trace.of("t", np.zeros(2), one, one)
