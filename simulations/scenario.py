@@ -1,0 +1,82 @@
+"""What is replayed, but for the policy: whose requests, on which engine, what is promised and what is allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from policies.scaling.resource import Objectives
+from simulations.engine import Engine
+from simulations.traces.trace import Trace
+
+
+class ScenarioError(ValueError):
+    """The settings contradict each other or the trace; each of `problems` is one sentence that names the remedy."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Traffic, engine, promise and bounds; every policy of a comparison meets the same one."""
+
+    trace: Trace
+    engine: Engine
+    objectives: Objectives
+    max_replicas: int
+    cold_start_seconds: float = 180.0
+    scrape_interval_seconds: float = 15.0
+    min_replicas: int = 1
+    start_replicas: int | None = None
+    """Ready at time 0; None: as few as the policy's bounds allow."""
+    tick_seconds: float = 15.0
+    score_from_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if problems := tuple(self._problems()):
+            raise ScenarioError(problems)
+
+    def _problems(self) -> Iterator[str]:
+        if self.min_replicas < 0:
+            yield f"--min is {self.min_replicas}: 0 is the fewest replicas there can be"
+        if self.max_replicas < 1:
+            yield f"--max is {self.max_replicas}: a fleet that may not have one replica serves nobody"
+        elif self.max_replicas < self.min_replicas:
+            yield f"--max ({self.max_replicas}) is less than --min ({self.min_replicas}): raise --max or lower --min"
+        if self.start_replicas is not None and self.start_replicas < 0:
+            yield f"--start is {self.start_replicas}: 0 is the fewest replicas there can be"
+        if not (self.tick_seconds > 0 and math.isfinite(self.tick_seconds)):
+            yield f"--tick is {self.tick_seconds:g}: seconds between decisions must be more than 0"
+        if not (self.score_from_seconds >= 0 and math.isfinite(self.score_from_seconds)):
+            yield f"--score-from is {self.score_from_seconds:g}: give seconds from the trace's time 0, at least 0"
+        elif self.score_from_seconds > self.trace.end_seconds:
+            yield (
+                f"--score-from ({self.score_from_seconds:g} s) is after the last request "
+                f"({self.trace.end_seconds:g} s): nothing would be scored, give less"
+            )
+
+    def hash(self) -> str:
+        """Of all that it says, arrays included, the same on any machine."""
+        digest = hashlib.sha256()
+        for part in self._parts():
+            digest.update(part)
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+    def _parts(self) -> Iterator[bytes]:
+        trace = self.trace
+        yield (trace.arrived_at_seconds * 1e6).round().astype("<i8").tobytes()
+        yield trace.prompt_tokens.astype("<i8").tobytes()
+        yield trace.output_tokens.astype("<i8").tobytes()
+        if trace.prompt_blocks is not None:
+            yield str(trace.prompt_blocks.tokens_per_block).encode()
+            yield trace.prompt_blocks.offsets.astype("<i8").tobytes()
+            yield trace.prompt_blocks.hashes.astype("<i8").tobytes()
+        yield repr(self.engine).encode()
+        yield repr(self.objectives).encode()
+        rest = (self.min_replicas, self.max_replicas, self.start_replicas, self.cold_start_seconds)
+        yield repr((*rest, self.scrape_interval_seconds, self.tick_seconds, self.score_from_seconds)).encode()
