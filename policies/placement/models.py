@@ -19,10 +19,13 @@ from policies.placement import quantization
 from policies.placement.model_config import ModelConfigError, shape_of_config
 
 # Words of a name that tell how a checkpoint is stored, and those that tell how it was tuned; neither changes a shape.
-_STORED: Final = frozenset(
-    ["bf16", "fp16", "bnb", "4bit", "8bit", "4bits", "8bits", "awq", "gptq", "marlin", "int4", "int8", "fp8", "dynamic", "block", "static", "kv", "nvfp4", "mxfp4", "w4a16", "w8a8", "w8a16", "w4a4", "fp4a16", "g128", "128g", "quantized", "autoround", "unsloth", "tensor"]
+_STORED_WORDS: Final = (
+    "bf16 fp16 bnb 4bit 8bit 4bits 8bits awq gptq marlin int4 int8 fp8 dynamic block static kv nvfp4 mxfp4 w4a16 w8a8 "
+    "w8a16 w4a4 fp4a16 g128 128g quantized autoround unsloth tensor"
 )
-_TUNED: Final = frozenset(["instruct", "chat", "it", "base", "hf", "meta"])
+_TUNED_WORDS: Final = "instruct chat it base hf"
+_STORED: Final = frozenset(_STORED_WORDS.split())
+_TUNED: Final = frozenset(_TUNED_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def _words(name: str) -> list[str]:
     # A cache of the Hub keeps a model under `models--owner--name/snapshots/…`.
     cached = re.search(r"models--[^/]+?--([^/]+)", name)
     last = cached[1] if cached else name.rstrip("/").rpartition("/")[2]
-    return re.split(r"[-_.]+", last.lower())
+    return re.split(r"[-_.]+", last.lower().removeprefix("meta-"))
 
 
 def _candidates(words: list[str]) -> Iterable[str]:
