@@ -18,6 +18,8 @@ from rich.table import Table
 
 from policies.scaling.policy import ScalingPolicy
 from policies.scaling.resource import Objectives, Prometheus, ScaleTargetRef, Spec
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions
 from simulations.engine import Engine, shipped_engine
 from simulations.fleet import SimulatedFleet
 from simulations.live import LiveFleet
@@ -146,7 +148,7 @@ def _fleet(scene: Scene, trace: Trace) -> SimulatedFleet:
         trace,
         scene.engine,
         objectives=scene.objectives,
-        cold_start_seconds=scene.cold_start_seconds,
+        conditions=Conditions(Constant(scene.cold_start_seconds)),
         start_replicas=scene.start_replicas,
     )
 
@@ -167,7 +169,7 @@ def _theirs(scene: Scene, policy: Policy[S], progress: Callable[[float], None]) 
         scene.engine,
         policy,
         objectives=scene.objectives,
-        cold_start_seconds=scene.cold_start_seconds,
+        conditions=Conditions(Constant(scene.cold_start_seconds)),
         tick_seconds=scene.tick_seconds,
         min_replicas=scene.min_replicas,
         max_replicas=scene.max_replicas,

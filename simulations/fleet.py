@@ -23,6 +23,9 @@ from policies.scaling.observation import (
 )
 from policies.scaling.resource import Objectives
 from simulations import kernel
+from simulations.cold_start import WarmAndColdNodes
+from simulations.conditions import Conditions as Conditions
+from simulations.conditions import ConditionsError, not_yet
 from simulations.engine import PICOSECONDS, Engine
 from simulations.kernel import Ints
 from simulations.servers import HISTOGRAM_EDGES, Servers, picoseconds
@@ -64,27 +67,23 @@ class SimulatedFleet:
         engine: Engine,
         *,
         objectives: Objectives,
-        cold_start_seconds: float,
+        conditions: Conditions,
         start_replicas: int = 1,
-        scrape_interval_seconds: float = 15.0,
-        scrape_offset_seconds: float = 0.0,
-        replica_slots: int | None = None,
     ) -> None:
-        """`start_replicas` are ready at time 0; `replica_slots` is how many replicas the cluster's GPUs hold."""
-        for setting, value, least in (
-            ("cold start", cold_start_seconds, 0.0),
-            ("start replicas", start_replicas, 0),
-            ("scrape interval", scrape_interval_seconds, 0.0),
-        ):
-            if not value >= least:
-                raise FleetError(f"{setting} is {value:g}: it must be at least {least:g}")
+        """`start_replicas` are ready at time 0."""
+        if start_replicas < 0:
+            raise FleetError(f"start replicas is {start_replicas}: it must be at least 0")
+        missing = not_yet(conditions)
+        if missing:
+            raise ConditionsError(f"{', '.join(missing)}: not simulated yet, leave the default")
         self.servers = Servers(trace, engine)
         self.engine = engine
         self._objectives = objectives
-        self._cold_start = picoseconds(cold_start_seconds)
-        self._scrape_interval = scrape_interval_seconds
-        self._scrape_offset = scrape_offset_seconds
-        self._slots_left = replica_slots
+        self._cold_start = conditions.cold_start
+        self._seed = conditions.seed
+        self._scrape_interval = conditions.scraping.interval_seconds
+        self._scrape_offset = conditions.scraping.offset_seconds
+        self._slots_left = conditions.replica_slots
         self._members: list[_Member] = []
         self._lives: list[tuple[int, int]] = []
         """When each replica that is gone took its GPUs, and when it gave them back."""
@@ -100,7 +99,7 @@ class SimulatedFleet:
             )
         ]
         for _ in range(start_replicas):
-            self._create(cold_start=0)
+            self._create(ready=True)
         self._scraped_at: float | None = None
         self._scrape: Ints = self.servers.numbers[:0, : kernel.PHASE].copy()
         self._scraped_kv: list[float] = []
@@ -149,22 +148,30 @@ class SimulatedFleet:
             self._slots_left += 1
             for waiting in self._members:
                 if waiting.slot is None:
-                    self._bind(waiting, self._now, self._cold_start)
+                    self._bind(waiting, self._cold_start_of(waiting))
                     break
 
-    def _create(self, *, cold_start: int) -> None:
+    def _create(self, *, ready: bool = False) -> None:
         member = _Member(self._created, self._now)
         self._created += 1
         self._members.append(member)
-        self._bind(member, self._now, cold_start)
+        self._bind(member, 0 if ready else self._cold_start_of(member))
 
-    def _bind(self, member: _Member, now: int, cold_start: int) -> None:
+    def _cold_start_of(self, member: _Member) -> int:
+        rng = np.random.default_rng([self._seed, member.serial])
+        match self._cold_start:
+            case WarmAndColdNodes():
+                raise ConditionsError("warm and cold nodes: not simulated yet, give another cold start")
+            case cold_start:
+                return picoseconds(cold_start.draw(rng))
+
+    def _bind(self, member: _Member, cold_start: int) -> None:
         if self._slots_left is not None:
             if self._slots_left == 0:
                 return
             self._slots_left -= 1
-        member.bound_at = now
-        member.ready_at = now + cold_start
+        member.bound_at = self._now
+        member.ready_at = self._now + cold_start
         member.slot = self.servers.start(member.ready_at)
 
     def _take_scrape(self, at: float) -> None:
@@ -274,7 +281,7 @@ class SimulatedFleet:
         self._desired = replicas
         living = [m for m in self._members if m.terminating_at is None]
         for _ in range(replicas - len(living)):
-            self._create(cold_start=self._cold_start)
+            self._create()
         for member in sorted(living, key=self._removal_order)[: max(0, len(living) - replicas)]:
             member.terminating_at = self._now
             if member.slot is None:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.scaling.resource import Objectives
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions
 from simulations.engine import Engine
 from simulations.replay import Replay, Schedule, replay
 from simulations.traces.trace import Trace
@@ -108,7 +110,7 @@ def foreseeable(
             engine,
             plan,
             objectives=objectives,
-            cold_start_seconds=cold_start_seconds,
+            conditions=Conditions(Constant(cold_start_seconds)),
             tick_seconds=tick_seconds,
             min_replicas=min_replicas,
             max_replicas=max_replicas,

@@ -19,6 +19,7 @@ from policies.scaling.observation import Observation
 from policies.scaling.policy import ScalingPolicy, decide
 from policies.scaling.resource import Objectives, Spec
 from simulations import kernel
+from simulations.conditions import Conditions
 from simulations.engine import PICOSECONDS, Engine
 from simulations.fleet import SimulatedFleet
 from simulations.servers import Servers, picoseconds
@@ -139,15 +140,12 @@ def replay(
     policy: Policy[S],
     *,
     objectives: Objectives,
-    cold_start_seconds: float,
+    conditions: Conditions,
     tick_seconds: float = 15.0,
-    scrape_interval_seconds: float = 15.0,
-    scrape_offset_seconds: float = 0.0,
     min_replicas: int = 1,
     max_replicas: int,
     start_replicas: int | None = None,
     score_from_seconds: float = 0.0,
-    replica_slots: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Replay:
     """Lets the policy rule the fleet from time 0 until every request is answered, a tick at a time."""
@@ -155,11 +153,8 @@ def replay(
         trace,
         engine,
         objectives=objectives,
-        cold_start_seconds=cold_start_seconds,
+        conditions=conditions,
         start_replicas=min_replicas if start_replicas is None else start_replicas,
-        scrape_interval_seconds=scrape_interval_seconds,
-        scrape_offset_seconds=scrape_offset_seconds,
-        replica_slots=replica_slots,
     )
     recorder = Recorder(fleet)
     state = policy.begin()

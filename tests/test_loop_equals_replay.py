@@ -8,6 +8,8 @@ from autoscaler.loop import Outcome, turn
 from policies.scaling.history import History
 from policies.scaling.policy import ScalingPolicy
 from policies.scaling.resource import Objectives, Prometheus, ScaleTargetRef, Spec
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions
 from simulations.engine import shipped_engine
 from simulations.fleet import SimulatedFleet
 from simulations.live import LiveFleet
@@ -17,6 +19,7 @@ from simulations.traces import shipped_trace
 ENGINE = shipped_engine("llama2-7b_a40_tp1")
 TRACE = shipped_trace().until(1200)
 COLD_START_SECONDS = 90.0
+CONDITIONS = Conditions(Constant(COLD_START_SECONDS))
 
 
 def spec() -> Spec:
@@ -36,12 +39,12 @@ async def test_the_loop_over_the_simulated_fleet_decides_as_the_replay_tick_by_t
         ENGINE,
         Preheat.of(spec(), tick_seconds=tick_seconds),
         objectives=spec().objectives,
-        cold_start_seconds=COLD_START_SECONDS,
+        conditions=CONDITIONS,
         tick_seconds=tick_seconds,
         max_replicas=spec().max_replicas,
     )
 
-    simulated = SimulatedFleet(TRACE, ENGINE, objectives=spec().objectives, cold_start_seconds=COLD_START_SECONDS)
+    simulated = SimulatedFleet(TRACE, ENGINE, objectives=spec().objectives, conditions=CONDITIONS)
     fleet = LiveFleet(simulated, tick_seconds=tick_seconds)
     policy = ScalingPolicy.of(spec(), tick_seconds=tick_seconds)
     history = History()

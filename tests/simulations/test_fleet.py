@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from cluster.vllm_metrics import TTFT_EDGES
 from policies.scaling.observation import Observation, PodStage, SampleState
 from policies.scaling.resource import Objectives
 from simulations import kernel
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions, Scraping
 from simulations.engine import Engine, StepTime
 from simulations.fleet import FleetError, SimulatedFleet
 from simulations.traces import Trace
@@ -18,6 +20,7 @@ from simulations.traces import Trace
 ENGINE = Engine("plain", StepTime(10, 0, 0, 0, 0), kv_tokens=100_000, gpus=2, model="org/plain-7b")
 """Every step takes 10 ms, whatever it holds."""
 OBJECTIVES = Objectives(ttft_seconds=3, tpot_seconds=0.1)
+SLOW = Conditions(Constant(100))
 
 
 def steady(seconds: float, a_second: float, *, prompt: int = 100, output: int = 50) -> Trace:
@@ -25,18 +28,8 @@ def steady(seconds: float, a_second: float, *, prompt: int = 100, output: int = 
     return Trace.of("steady", np.arange(count) / a_second, np.full(count, prompt), np.full(count, output))
 
 
-def fleet_of(trace: Trace, **settings: float) -> SimulatedFleet:
-    keep = {"cold_start_seconds": 100.0, **settings}
-    slots = keep.pop("replica_slots", None)
-    return SimulatedFleet(
-        trace,
-        ENGINE,
-        objectives=OBJECTIVES,
-        cold_start_seconds=keep.pop("cold_start_seconds"),
-        start_replicas=int(keep.pop("start_replicas", 1)),
-        replica_slots=None if slots is None else int(slots),
-        **keep,
-    )
+def fleet_of(trace: Trace, conditions: Conditions = SLOW, *, start_replicas: int = 1) -> SimulatedFleet:
+    return SimulatedFleet(trace, ENGINE, objectives=OBJECTIVES, conditions=conditions, start_replicas=start_replicas)
 
 
 def stages(observation: Observation) -> list[PodStage]:
@@ -96,7 +89,7 @@ def test_a_pod_without_work_is_idle_only_by_evidence() -> None:
 
 
 def test_instant_values_are_shown_where_nothing_scrapes() -> None:
-    fleet = fleet_of(steady(600, 2), scrape_interval_seconds=0)
+    fleet = fleet_of(steady(600, 2), replace(SLOW, scraping=Scraping(0)))
     fleet.advance(40.25)
     sample = fleet.observe().pods[0].sample
     assert sample is not None
@@ -139,7 +132,7 @@ def test_a_removed_replica_answers_what_it_holds_and_holds_its_gpus_meanwhile() 
 
 
 def test_pods_beyond_the_gpus_are_unschedulable_and_take_the_first_that_is_freed() -> None:
-    fleet = fleet_of(steady(600, 1), replica_slots=2)
+    fleet = fleet_of(steady(600, 1), replace(SLOW, replica_slots=2))
     fleet.advance(10)
     fleet.scale(3)
     assert stages(fleet.observe()) == [PodStage.READY, PodStage.CREATED, PodStage.UNSCHEDULABLE]
@@ -157,7 +150,7 @@ def test_pods_beyond_the_gpus_are_unschedulable_and_take_the_first_that_is_freed
 
 def test_requests_wait_at_the_gateway_while_nothing_is_ready() -> None:
     trace = Trace.of("early", np.array([1.0, 2.0]), np.array([10, 10]), np.array([5, 5]))
-    fleet = fleet_of(trace, start_replicas=0, cold_start_seconds=50)
+    fleet = fleet_of(trace, Conditions(Constant(50)), start_replicas=0)
     fleet.scale(1)
     fleet.advance(40)
     assert fleet.queued() == (2, 0)
@@ -175,7 +168,7 @@ def test_requests_wait_at_the_gateway_while_nothing_is_ready() -> None:
 def test_a_prompt_larger_than_the_cache_is_refused_and_a_longer_answer_cut() -> None:
     engine = Engine("small", StepTime(10, 0, 0, 0, 0), kv_tokens=160)
     trace = Trace.of("large", np.array([0.0, 1.0]), np.array([161, 100]), np.array([5, 500]))
-    fleet = SimulatedFleet(trace, engine, objectives=OBJECTIVES, cold_start_seconds=0)
+    fleet = SimulatedFleet(trace, engine, objectives=OBJECTIVES, conditions=SLOW)
     fleet.advance(100)
     assert fleet.servers.refused == 1
     assert fleet.servers.cut_short.tolist() == [True, True]
@@ -190,7 +183,5 @@ def test_time_goes_forward_only_and_settings_are_checked() -> None:
         fleet.advance(4)
     with pytest.raises(FleetError, match="-1 replicas were asked"):
         fleet.scale(-1)
-    with pytest.raises(FleetError, match="cold start is -1"):
-        fleet_of(steady(10, 1), cold_start_seconds=-1)
-    with pytest.raises(FleetError, match="scrape interval is nan"):
-        fleet_of(steady(10, 1), scrape_interval_seconds=math.nan)
+    with pytest.raises(FleetError, match="start replicas is -1"):
+        fleet_of(steady(10, 1), start_replicas=-1)

@@ -10,6 +10,8 @@ import pytest
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.observation import Observation
 from policies.scaling.resource import Objectives
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions
 from simulations.engine import Engine, StepTime, shipped_engine
 from simulations.foreseeable import foreseeable, mean_work, request_work_seconds, schedule
 from simulations.peers.rules import hpa_on_in_flight
@@ -19,6 +21,7 @@ from simulations.traces import Trace, shipped_trace
 ENGINE = shipped_engine("llama2-7b_a40_tp1")
 TRACE = shipped_trace().until(900)
 OBJECTIVES = Objectives(ttft_seconds=3, tpot_seconds=0.1)
+MINUTE = Conditions(Constant(60))
 PLAIN = Engine("plain", StepTime(10, 0, 0, 0, 0), kv_tokens=16_000, max_num_seqs=1)
 """One request at a time, each token 10 ms."""
 
@@ -29,7 +32,7 @@ def static(replicas: int, *, trace: Trace = TRACE, engine: Engine = ENGINE) -> R
         engine,
         Schedule.static(replicas),
         objectives=OBJECTIVES,
-        cold_start_seconds=60,
+        conditions=MINUTE,
         max_replicas=replicas,
         start_replicas=replicas,
     )
@@ -68,7 +71,7 @@ def test_what_is_never_answered_is_a_miss() -> None:
         slow,
         Schedule.static(1),
         objectives=Objectives(ttft_seconds=100, tpot_seconds=50),
-        cold_start_seconds=60,
+        conditions=MINUTE,
         max_replicas=1,
     )
     assert (result.requests, result.finished, result.attainment) == (2, 1, 0.5)
@@ -84,7 +87,7 @@ def test_only_what_arrives_from_then_on_is_scored() -> None:
         PLAIN,
         Schedule.static(1),
         objectives=OBJECTIVES,
-        cold_start_seconds=60,
+        conditions=MINUTE,
         max_replicas=1,
         score_from_seconds=90,
     )
@@ -100,7 +103,7 @@ def test_more_replicas_never_serve_worse() -> None:
 
 def test_a_policy_is_handed_its_own_state_and_every_tick_is_kept() -> None:
     result = replay(
-        TRACE, ENGINE, Watching(), objectives=OBJECTIVES, cold_start_seconds=60, tick_seconds=15, max_replicas=5
+        TRACE, ENGINE, Watching(), objectives=OBJECTIVES, conditions=MINUTE, tick_seconds=15, max_replicas=5
     )
     assert [decision.sentence for decision in result.decisions[:3]] == ["look 0", "look 1", "look 2"]
     assert result.timeline.time.tolist() == [15.0 * i for i in range(len(result.decisions))]
@@ -117,7 +120,7 @@ def test_the_same_replay_gives_the_same_decisions() -> None:
             ENGINE,
             hpa_on_in_flight(1, 9, target=10),
             objectives=OBJECTIVES,
-            cold_start_seconds=60,
+            conditions=MINUTE,
             max_replicas=9,
         )
 
@@ -133,7 +136,7 @@ def test_bounds_hold_whatever_a_policy_asks() -> None:
         ENGINE,
         Schedule("wild", 15, (0, 50)),
         objectives=OBJECTIVES,
-        cold_start_seconds=15,
+        conditions=Conditions(Constant(15)),
         min_replicas=2,
         max_replicas=4,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions
 from simulations.engine import shipped_engine
 from simulations.peers import NAMES
 from simulations.replay import Replay, replay
-from simulations.traces.trace import shipped_trace
+from simulations.traces import shipped_trace
 from tests.simulations.peers.seen import OBJECTIVES, named
 
 ENGINE = shipped_engine("llama3-70b_a100_tp4")
@@ -20,7 +22,7 @@ def ruled(spec: str) -> Replay:
         ENGINE,
         named(spec, least=1, most=8, engine=ENGINE),
         objectives=OBJECTIVES,
-        cold_start_seconds=60.0,
+        conditions=Conditions(Constant(60)),
         max_replicas=8,
         start_replicas=2,
     )
