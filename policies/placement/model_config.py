@@ -19,9 +19,9 @@ UNGATED: Final = frozenset({"phi", "falcon", "gpt_neox", "opt", "starcoder2", "g
 """Kinds whose MLP has two matrices; all others have a gate besides."""
 _KNOWN_KINDS: Final = (
     "llama mistral mixtral qwen2 qwen2_moe qwen2_vl qwen2_5_vl qwen3 qwen3_moe qwen3_vl qwen3_vl_text qwen3_vl_moe "
-    "qwen3_vl_moe_text qwen3_next qwen3_5_text qwen3_5_moe_text gemma gemma2 gemma3 gemma3_text phi phi3 cohere cohere2 "
-    "deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm_moe_dsa gpt_oss llama4_text minimax_m2 nemotron_h granite glm4 "
-    "glm4_moe olmo olmo2 falcon gpt_neox opt starcoder2 mimo"
+    "qwen3_vl_moe_text qwen3_next qwen3_5_text qwen3_5_moe_text gemma gemma2 gemma3 gemma3_text phi phi3 cohere "
+    "cohere2 deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 glm_moe_dsa gpt_oss llama4_text minimax_m2 nemotron_h "
+    "granite glm4 glm4_moe olmo olmo2 falcon gpt_neox opt starcoder2 mimo"
 )
 KNOWN: Final = frozenset(_KNOWN_KINDS.split())
 """Kinds whose layers are counted rightly."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from policies.placement.supply import Links
 
 MIB: Final = 1 << 20
-_FIELDS: Final = {"match", "links", "group", "fullUpTo", "memoryMib", "instances", "why"}
+_FIELDS: Final = {"match", "links", "group", "fullUpTo", "memoryMib", "names", "instances", "why"}
 
 
 class ProductTableError(ValueError):
@@ -34,7 +34,10 @@ class Product:
     full_up_to: int = 0
     """On a node of no more GPUs than this every pair is linked, whatever `links` says of larger ones."""
     memory_bytes: int | None = None
+    names: tuple[str, ...] = ()
+    """What clouds call it in their own labels."""
     instances: tuple[str, ...] = ()
+    """Machine types that have nothing else."""
     why: str = ""
     source: str = "the shipped table"
 
@@ -61,6 +64,9 @@ class ProductTable:
     def find(self, product: str) -> Product | None:
         """By the label `nvidia.com/gpu.product`; what sharing and MIG append to it must be cut off before."""
         return next((row for row in self.rows if row.match.fullmatch(product)), None)
+
+    def of_cloud(self, name: str) -> Product | None:
+        return next((row for row in self.rows if name in row.names), None)
 
     def of_instance(self, instance_type: str) -> Product | None:
         return next((row for row in self.rows if instance_type in row.instances), None)
@@ -113,7 +119,8 @@ def _row(row: object, where: str, source: str) -> Product:
         group=group,
         full_up_to=_count(row, "fullUpTo", where) or 0,
         memory_bytes=None if memory is None else memory * MIB,
-        instances=_names(row, where),
+        names=_names(row, "names", where),
+        instances=_names(row, "instances", where),
         why=str(row.get("why", "")),
         source=source,
     )
@@ -128,8 +135,8 @@ def _count(row: Mapping[str, Any], field: str, where: str) -> int | None:
     return value
 
 
-def _names(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    names = row.get("instances", [])
+def _names(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
+    names = row.get(field, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ProductTableError(f"{where}: instances must be a list of instance types")
+        raise ProductTableError(f"{where}: {field} must be a list of texts")
     return tuple(names)
