@@ -50,8 +50,9 @@ def autoscaler(
     verbose: bool,
 ) -> None:
     """Scale the targets of a file ahead of their load."""
-    from autoscaler import logs
-    from autoscaler.config import ConfigError, load
+    from autoscaler.config import load
+    from cluster import logs
+    from cluster.files import ConfigError
 
     logs.configure(verbose=verbose)
     try:
@@ -85,8 +86,8 @@ def check(file: Path, kubeconfig: str | None, context: str | None) -> None:
 @click.option("--journal", type=_file, required=True, metavar="DIR", help="What `preheat autoscaler --journal` wrote.")
 def explain(target: str, at: str | None, journal: Path) -> None:
     """Tell why TARGET ([NAMESPACE/]NAME) was scaled as it was, at a time or last."""
-    from autoscaler.config import ConfigError
     from autoscaler.explain import explain as story
+    from cluster.files import ConfigError
 
     try:
         click.echo(story(journal, target, at))

@@ -6,23 +6,12 @@ which document of the file it speaks of.
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from cluster.files import ConfigError, documents, unreadable
 from policies.scaling.resource import InvalidResourceError, Prometheus, VLLMAutoscaler, read
-
-
-class ConfigError(Exception):
-    """The user must mend something; `problems` says what, one sentence each."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 def load(path: Path) -> tuple[VLLMAutoscaler, ...]:
@@ -39,11 +28,11 @@ def examine(path: Path) -> tuple[tuple[VLLMAutoscaler, ...], list[str]]:
     resources: list[VLLMAutoscaler] = []
     problems: list[str] = []
     try:
-        documents = _documents(path)
+        stated = documents(path, "write at least one VLLMAutoscaler")
     except ConfigError as error:
         return (), list(error.problems)
-    for number, document in documents:
-        where = f"{path}" if len(documents) == 1 else f"{path}, document {number}"
+    for number, document in stated:
+        where = f"{path}" if len(stated) == 1 else f"{path}, document {number}"
         if not isinstance(document, dict):
             problems.append(f"{where}: holds no fields: write apiVersion, kind, metadata and spec")
             continue
@@ -52,57 +41,6 @@ def examine(path: Path) -> tuple[tuple[VLLMAutoscaler, ...], list[str]]:
         except InvalidResourceError as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
     return tuple(resources), problems + [f"{path}: {problem}" for problem in _repeated(resources)]
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a field written twice; YAML's own rule would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen and name != "<<":
-                raise yaml.MarkedYAMLError(problem=f"{name} is written twice", problem_mark=key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-def _documents(path: Path) -> list[tuple[int, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError((unreadable(path, error),)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError((f"{path}: is not UTF-8 text: save it as UTF-8",)) from error
-    try:
-        documents = list(yaml.load_all(text, _Loader))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = " ".join(str(error.problem or error.context).split())
-        raise ConfigError((f"{path}: is not valid YAML{at}: {reason}",)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError((f"{path}: is not valid YAML: {' '.join(str(error).split())}",)) from error
-    except (ValueError, RecursionError) as error:  # an impossible date, a bottomless nesting
-        raise ConfigError((f"{path}: is not valid YAML: {error}",)) from error
-    stated = [(number, document) for number, document in enumerate(documents, 1) if document is not None]
-    if not stated:
-        raise ConfigError((f"{path}: is empty: write at least one VLLMAutoscaler",))
-    return stated
-
-
-def unreadable(path: str | Path, error: OSError) -> str:
-    """One sentence for a file that could not be opened."""
-    match error:
-        case FileNotFoundError():
-            reason = "does not exist: check the path"
-        case PermissionError():
-            reason = "may not be read by this user: give it the right to"
-        case IsADirectoryError():
-            reason = "is a directory: name a file"
-        case _:
-            reason = f"cannot be read: {os.strerror(error.errno) if error.errno else error}"
-    return f"{path}: {reason}"
 
 
 def _repeated(resources: list[VLLMAutoscaler]) -> Iterator[str]:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from math import inf, isfinite
 from pathlib import Path
 
-from autoscaler.config import ConfigError, unreadable
 from autoscaler.journal import Entry, newest_entry, targets
 from autoscaler.loop import Outcome
+from cluster.files import ConfigError, unreadable
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation, Pod, PodStage
 

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
-from autoscaler.config import ConfigError, unreadable
 from autoscaler.journal import Journal
 from autoscaler.schedule import share_of_tick
 from autoscaler.service import Service, Target, target_of
 from autoscaler.telemetry import BY_NAME, Telemetry
-from autoscaler.web import application, listen
+from autoscaler.web import application
 from cluster.errors import ClusterError
+from cluster.files import ConfigError, unreadable
 from cluster.kubernetes import Cluster
+from cluster.pages import listen
 from cluster.prometheus import Prometheus
 from policies.scaling.resource import Prometheus as PrometheusSettings
 from policies.scaling.resource import PrometheusLabels, VLLMAutoscaler

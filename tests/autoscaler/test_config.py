@@ -10,7 +10,8 @@ import certifi
 import pytest
 import yaml
 
-from autoscaler.config import ConfigError, load
+from autoscaler.config import load
+from cluster.files import ConfigError
 from tests.autoscaler.worlds import resource
 
 DOCUMENT = """\

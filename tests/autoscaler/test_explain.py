@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from autoscaler.config import ConfigError
 from autoscaler.explain import explain
 from autoscaler.journal import Entry, Journal
 from autoscaler.loop import Outcome
+from cluster.files import ConfigError
 from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.observation import Observation, Pod, PodSample, PodStage, SampleState
 

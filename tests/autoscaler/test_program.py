@@ -19,7 +19,7 @@ from autoscaler.explain import explain
 from autoscaler.journal import newest_entry
 from autoscaler.loop import Outcome
 from autoscaler.program import Options, serve
-from autoscaler.web import listen
+from cluster.pages import listen
 from policies.scaling.resource import VLLMAutoscaler
 from tests.autoscaler.stack import Engine, Stack
 from tests.autoscaler.worlds import resource

@@ -12,15 +12,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from autoscaler import logs
-from autoscaler.config import ConfigError
 from autoscaler.events import Announcement
 from autoscaler.fleet import Fleet, MetricsNotObservedError
 from autoscaler.journal import Journal, newest_entry
 from autoscaler.service import Service, Target, target_of
 from autoscaler.telemetry import Telemetry
-from autoscaler.web import application, listen
+from autoscaler.web import application
+from cluster import logs
 from cluster.errors import NotObservedError, RefusedError
+from cluster.files import ConfigError
+from cluster.pages import listen
 from policies.scaling.demand import LoadBin
 from policies.scaling.observation import Observation
 from tests.autoscaler.worlds import START, World, resource

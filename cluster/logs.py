@@ -35,5 +35,5 @@ def configure(*, verbose: bool = False, stream: TextIO | None = None) -> None:
     level = logging.DEBUG if verbose else logging.INFO
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    for ours in ("autoscaler", "cluster", "preheat"):
+    for ours in ("autoscaler", "cluster", "preheat", "scheduler_extender"):
         logging.getLogger(ours).setLevel(level)
