@@ -86,16 +86,14 @@ class Crane:
         outdated = state.forecast is not None and foreseen is None
 
         def propose(seen: Observation) -> Proposal:
-            wishes = [] if total is None else [self.hpa.for_total(seen, math.ceil(total * 1000), self.target)]
+            now_wanted = None if total is None else self.hpa.for_total(seen, math.ceil(total * 1000), self.target)
+            wishes: list[Proposal] = [now_wanted]
             if foreseen is not None:
                 number, said = self.hpa.for_total(seen, int(foreseen) * 1000, self.target)
                 wishes.append((number, f"foreseen {said}"))
-            if not wishes:
-                return None
-            best = max(wishes, key=lambda wish: wish[0])
-            # A metric that should be there and is not keeps an HPA from shrinking.
-            invalid = total is None or outdated
-            return (seen.desired, "a metric is missing") if invalid and best[0] < seen.desired else best
+            elif outdated:
+                wishes.append(None)
+            return self.hpa.greatest(seen, wishes)
 
         decision, hpa = self.hpa.follow(observation, state.hpa, propose)
         return decision, replace(state, hpa=hpa)
@@ -136,7 +134,7 @@ def build(
 ) -> Crane:
     """`target` of the sum over all pods a replica."""
     readings = reading.METRICS[metric]
-    hpa = Hpa(ExternalAverageMetric(readings, target), setting.min_replicas, setting.max_replicas)
+    hpa = Hpa((ExternalAverageMetric(readings, target),), setting.min_replicas, setting.max_replicas)
     return Crane(
         hpa,
         readings,

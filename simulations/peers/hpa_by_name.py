@@ -31,7 +31,7 @@ def build(
             Rules(down.policies, down.window_seconds if down_window is None else down_window),
         )
     return Hpa(
-        PodsMetric(reading.METRICS[metric], target),
+        (PodsMetric(reading.METRICS[metric], target),),
         setting.min_replicas,
         setting.max_replicas,
         behavior,

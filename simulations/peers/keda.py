@@ -94,8 +94,9 @@ def build(
 ) -> Keda:
     """`threshold` of the sum over all pods a replica."""
     readings = reading.METRICS[metric]
+    served = ExternalAverageMetric(readings, threshold, nothing_is_zero=True)
     return Keda(
-        Hpa(ExternalAverageMetric(readings, threshold), max(1, setting.min_replicas), setting.max_replicas),
+        Hpa((served,), max(1, setting.min_replicas), setting.max_replicas),
         Bounds(setting.min_replicas, setting.max_replicas),
         readings,
         activation,

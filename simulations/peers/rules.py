@@ -14,14 +14,14 @@ IN_FLIGHT = ("requests_running", "requests_waiting")
 
 def keda_on_waiting(min_replicas: int, max_replicas: int, *, target: float = 5.0) -> Hpa:
     """Requests waiting in all pods together, `target` a replica; 1 ≤ `min_replicas`."""
-    return Hpa(ExternalAverageMetric(WAITING, target), min_replicas, max_replicas)
+    return Hpa((ExternalAverageMetric(WAITING, target, nothing_is_zero=True),), min_replicas, max_replicas)
 
 
 def hpa_on_waiting(min_replicas: int, max_replicas: int, *, target: float = 10.0) -> Hpa:
     """Mean requests waiting in a pod, `target` each, with the HPA's rules for pods that are pending or silent."""
-    return Hpa(PodsMetric(WAITING, target), min_replicas, max_replicas)
+    return Hpa((PodsMetric(WAITING, target),), min_replicas, max_replicas)
 
 
 def hpa_on_in_flight(min_replicas: int, max_replicas: int, *, target: float) -> Hpa:
     """Mean requests running or waiting in a pod."""
-    return Hpa(PodsMetric(IN_FLIGHT, target), min_replicas, max_replicas)
+    return Hpa((PodsMetric(IN_FLIGHT, target),), min_replicas, max_replicas)

@@ -24,7 +24,7 @@ from statistics import NormalDist
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Distribution, Observation
 from simulations.peers import reading
-from simulations.peers.hpa import Behavior, ExternalAverageMetric, Hpa, HpaState, RatePolicy, Rules
+from simulations.peers.hpa import Behavior, Hpa, HpaState, RatePolicy, Rules
 from simulations.peers.parameters import Positive, Setting
 from simulations.peers.reading import Entries
 
@@ -198,6 +198,6 @@ def build(
         Rules((RatePolicy(100, 60.0, percent=True), RatePolicy(4, 60.0)), 30.0),
         Rules((RatePolicy(1, 120.0),), 180.0),
     )
-    hpa = Hpa(ExternalAverageMetric((), 1.0), setting.min_replicas, setting.max_replicas, behavior)
+    hpa = Hpa((), setting.min_replicas, setting.max_replicas, behavior)
     objectives = setting.objectives
     return SloKeda(hpa, objectives.ttft_seconds, objectives.tpot_seconds, quantile, up, down)

@@ -22,7 +22,7 @@ from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation
 from simulations.engine import Engine
 from simulations.peers import reading
-from simulations.peers.hpa import Behavior, ExternalAverageMetric, Hpa, HpaState, RatePolicy, Rules
+from simulations.peers.hpa import Behavior, Hpa, HpaState, RatePolicy, Rules
 from simulations.peers.parameters import NotNegative, Positive, Setting, Share
 
 LABEL = "our re-implementation of llm-d's WVA (saturation V1 and V2 at b08b1c7) over Kubernetes HPA (v1.36.3)"
@@ -255,6 +255,6 @@ def build(
 ) -> Wva:
     """`stabilization` is the HPA's, both ways."""
     rules = Rules((RatePolicy(10, 150.0),), stabilization)
-    hpa = Hpa(ExternalAverageMetric((), 1.0), setting.min_replicas, setting.max_replicas, Behavior(rules, rules))
+    hpa = Hpa((), setting.min_replicas, setting.max_replicas, Behavior(rules, rules))
     thresholds = Thresholds(kv_threshold, queue_threshold, kv_spare, queue_spare, up_threshold, down_boundary)
     return Wva(hpa, setting.engine, analyzer, thresholds)

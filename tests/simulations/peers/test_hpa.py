@@ -38,8 +38,8 @@ def wanted(hpa: Hpa, observation: Observation) -> int:
     return hpa.decide(observation, hpa.begin())[0].wanted
 
 
-PODS = Hpa(PodsMetric(("requests_waiting",), 10), 1, 100)
-EXTERNAL = Hpa(ExternalAverageMetric(("requests_waiting",), 5), 1, 100)
+PODS = Hpa((PodsMetric(("requests_waiting",), 10),), 1, 100)
+EXTERNAL = Hpa((ExternalAverageMetric(("requests_waiting",), 5),), 1, 100)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_older_rules_double_at_most_and_shrink_to_the_highest_wish_of_five_m
 
 
 def test_the_default_behavior_adds_four_or_doubles_in_fifteen_seconds() -> None:
-    hpa = Hpa(EXTERNAL.metric, 1, 100, Behavior())
+    hpa = Hpa(EXTERNAL.metrics, 1, 100, Behavior())
     state = hpa.begin()
     asked = [1]
     for tick in range(5):
@@ -120,7 +120,7 @@ def test_the_default_behavior_adds_four_or_doubles_in_fifteen_seconds() -> None:
 
 def test_rate_policies_look_back_over_their_period() -> None:
     down = Rules((RatePolicy(1, 60), RatePolicy(10, 120, percent=True)), 0.0, Select.MIN)
-    hpa = Hpa(EXTERNAL.metric, 1, 100, Behavior(down=down))
+    hpa = Hpa(EXTERNAL.metrics, 1, 100, Behavior(down=down))
     state = hpa.begin()
     numbers = [20]
     for tick in range(9):
@@ -128,13 +128,13 @@ def test_rate_policies_look_back_over_their_period() -> None:
         numbers.append(decision.replicas)
     # One pod in 60 s is less than a tenth in 120 s (two of 20); the third waits for the first to age.
     assert numbers == [20, 19, 19, 18, 18, 17, 17, 16, 16, 15]
-    off = Hpa(EXTERNAL.metric, 1, 100, Behavior(down=Rules(down.policies, 0.0, Select.DISABLED)))
+    off = Hpa(EXTERNAL.metrics, 1, 100, Behavior(down=Rules(down.policies, 0.0, Select.DISABLED)))
     assert off.decide(seen(0, desired=20), off.begin())[0].replicas == 20
 
 
 def test_a_window_for_the_way_up_waits_for_the_lowest_wish() -> None:
     up = Rules((RatePolicy(100, 15),), 45.0)
-    hpa = Hpa(EXTERNAL.metric, 1, 100, Behavior(up=up))
+    hpa = Hpa(EXTERNAL.metrics, 1, 100, Behavior(up=up))
     state = hpa.begin()
     numbers = [1]
     for tick, waiting in enumerate([5, 50, 50, 50, 50]):
@@ -153,7 +153,7 @@ def test_between_two_syncs_nothing_is_decided() -> None:
 
 
 def test_a_number_outside_the_bounds_is_brought_back_before_anything_is_measured() -> None:
-    hpa = Hpa(EXTERNAL.metric, 3, 6)
+    hpa = Hpa(EXTERNAL.metrics, 3, 6)
     for desired, number in ((9, 6), (1, 3)):
         decision, state = hpa.decide(seen(50, desired=desired), hpa.begin())
         assert decision.replicas == number
@@ -177,7 +177,7 @@ def test_the_bounds_are_kept_whatever_is_seen(
     pods: bool,
 ) -> None:
     metric = PodsMetric(("requests_waiting",), 10) if pods else ExternalAverageMetric(("requests_waiting",), 5)
-    hpa = Hpa(metric, 2, 20, behavior)
+    hpa = Hpa((metric,), 2, 20, behavior)
     observation = seen(*waiting, desired=desired, others=others)
     decision, _ = hpa.decide(observation, HpaState(recommendations=past))
     assert 2 <= decision.replicas <= 20 or decision.replicas == desired

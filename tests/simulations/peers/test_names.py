@@ -40,7 +40,7 @@ def test_every_name_is_a_policy_with_a_label_that_names_its_version() -> None:
 def test_parameters_reach_the_policy() -> None:
     hpa = named("hpa:target=16,metric=waiting", least=2, most=9)
     assert isinstance(hpa, Hpa)
-    assert hpa.metric == PodsMetric(("requests_waiting",), 16.0)
+    assert hpa.metrics == (PodsMetric(("requests_waiting",), 16.0),)
     assert (hpa.min_replicas, hpa.max_replicas, hpa.behavior) == (2, 9, None)
     kpa = named(" kpa : target = 40 , stable_window=30,panic_threshold=1.5")
     assert isinstance(kpa, Kpa)
