@@ -30,6 +30,15 @@ class ExpiredError(ClusterError):
     """The server no longer knows the version that the watch would go on from."""
 
 
+def _name_of(thing: Mapping[str, Any]) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def namespaced_name_of(thing: Mapping[str, Any]) -> str:
+    """What tells the objects of all namespaces apart."""
+    return f"{thing['metadata']['namespace']}/{thing['metadata']['name']}"
+
+
 class Watch(Generic[T]):
     """Keeps a store in step with one collection for as long as it runs, through every failure."""
 
@@ -44,7 +53,11 @@ class Watch(Generic[T]):
         only_metadata: bool,
         pace: Pace,
         counters: Counters,
+        name_of: Callable[[Mapping[str, Any]], str] = _name_of,
+        changed: Callable[[str, T | None], None] | None = None,
+        page: int = PAGE,
     ) -> None:
+        """`name_of` an object is its name in the store; `changed` hears of each that is new, other or gone."""
         self.store: Store[T] = Store(keys_of)
         self.subject = subject
         self.problem: NotObservedError | RefusedError | None = None
@@ -54,6 +67,9 @@ class Watch(Generic[T]):
         self._api = api
         self._path = path
         self._read = read
+        self._name_of = name_of
+        self._changed = changed
+        self._page = page
         self._list_as, self._watch_as = (METADATA_LIST, METADATA) if only_metadata else (JSON, JSON)
         self._pace = pace
         self._counters = counters
@@ -75,6 +91,11 @@ class Watch(Generic[T]):
     def blind_seconds(self) -> float:
         """For how long it has been broken; 0 while it is well."""
         return 0.0 if self._open else self.seconds_since_heard
+
+    @property
+    def listed(self) -> bool:
+        """Whether the collection has been seen whole."""
+        return self._listed
 
     async def whole(self) -> None:
         """Return when the store is fit to judge by; raise what stands in the way if it does not become so."""
@@ -178,7 +199,7 @@ class Watch(Generic[T]):
 
     async def _list(self) -> None:
         found: dict[str, T] = {}
-        query = [("limit", str(PAGE))]
+        query = [("limit", str(self._page))]
         while True:
             try:
                 page = await self._api.call("GET", self._path, query=query, accept=self._list_as)
@@ -187,17 +208,17 @@ class Watch(Generic[T]):
                     raise ExpiredError(str(error)) from error
                 raise
             for item in page.get("items") or ():
-                name = item["metadata"]["name"]
+                name = self._name_of(item)
                 read = self._read(item, self.store.get(name))
                 if read is not None:
                     found[name] = read
             if not page["metadata"].get("continue"):
                 break
-            query = [("limit", str(PAGE)), ("continue", page["metadata"]["continue"])]
+            query = [("limit", str(self._page)), ("continue", page["metadata"]["continue"])]
         for name in [name for name in self.store.names() if name not in found]:
-            self.store.drop(name)
+            self._keep(name, None)
         for name, read in found.items():
-            self.store.put(name, read)
+            self._keep(name, read)
         self.version = page["metadata"]["resourceVersion"]
         if self._listed:
             self._counters.relists += 1
@@ -240,14 +261,19 @@ class Watch(Generic[T]):
             raise StatusError(thing.get("code", 500), thing.get("message", "the watch failed"))
         metadata = thing["metadata"]
         if kind != "BOOKMARK":
-            name = metadata["name"]
-            read = None if kind == "DELETED" else self._read(thing, self.store.get(name))
-            if read is None:
-                self.store.drop(name)
-            else:
-                self.store.put(name, read)
+            name = self._name_of(thing)
+            self._keep(name, None if kind == "DELETED" else self._read(thing, self.store.get(name)))
             self._tell()
         self.version = metadata["resourceVersion"]
+
+    def _keep(self, name: str, read: T | None) -> None:
+        before = self.store.get(name)
+        if read is None:
+            self.store.drop(name)
+        else:
+            self.store.put(name, read)
+        if self._changed is not None and read != before:
+            self._changed(name, read)
 
     def _well(self) -> None:
         self.problem = None

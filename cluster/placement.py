@@ -1,0 +1,117 @@
+"""The cluster as the scheduler extender meets it: all nodes, all pods, and pods that are to be judged anew.
+
+Nodes and pods are watched in the whole cluster. What is kept of each is the reader's choice, since five thousand
+nodes of 14 kB must not be held for the ten fields that anybody asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
+
+from kubernetes_asyncio.client import ApiClient
+
+from cluster import credentials
+from cluster.api import MERGE_PATCH, Api, Counters, Pace, StatusError, meaning
+from cluster.errors import OvertakenError
+from cluster.gpu_objects import TOUCHED, Identity
+from cluster.watch import Watch, namespaced_name_of
+
+Json = Mapping[str, Any]
+T = TypeVar("T")
+
+NODES_A_PAGE = 100
+"""Nodes are large: so many take as long to parse as a request may wait for the event loop."""
+
+
+class PlacementCluster:
+    """One API server. Made by `connect`; `close` ends its watches."""
+
+    def __init__(self, client: ApiClient, *, pace: Pace | None = None) -> None:
+        self.counters = Counters()
+        self._client = client
+        self._pace = pace or Pace()
+        self._api = Api(client, pace=self._pace, counters=self.counters)
+        self._watches: list[Watch[Any]] = []
+
+    @classmethod
+    async def connect(
+        cls, kubeconfig: str | None = None, context: str | None = None, *, pace: Pace | None = None
+    ) -> Self:
+        """By the file that is named, else `KUBECONFIG`, else in-cluster; nothing is asked of the server yet."""
+        return cls(await credentials.client_for(kubeconfig, context), pace=pace)
+
+    @property
+    def host(self) -> str:
+        return self._api.host
+
+    @property
+    def watch_age_seconds(self) -> float:
+        """Of the watch that has been silent for longest; 0 while nothing is watched."""
+        return max((watch.seconds_since_heard for watch in self._watches), default=0.0)
+
+    @property
+    def problems(self) -> list[str]:
+        """What the watches that are not well last died of."""
+        return [str(watch.problem) for watch in self._watches if watch.problem is not None]
+
+    def watch_nodes(self, read: Callable[[Json], T | None], changed: Callable[[str, T | None], None]) -> Watch[T]:
+        """Every node by name, as `read` cuts it down; started."""
+        return self._watch("nodes", lambda node, before: read(node), changed, page=NODES_A_PAGE)
+
+    def watch_pods(self, read: Callable[[Json], T | None], changed: Callable[[str, T | None], None]) -> Watch[T]:
+        """Every pod by "namespace/name", as `read` cuts it down, None for one that is of no interest; started."""
+        return self._watch("pods", lambda pod, before: read(pod), changed, name_of=namespaced_name_of)
+
+    def _watch(
+        self,
+        plural: str,
+        read: Callable[[Json, T | None], T | None],
+        changed: Callable[[str, T | None], None],
+        **how: Any,
+    ) -> Watch[T]:
+        watch: Watch[T] = Watch(
+            self._api,
+            f"/api/v1/{plural}",
+            subject=plural,
+            read=read,
+            keys_of=lambda thing: (),
+            only_metadata=False,
+            pace=self._pace,
+            counters=self.counters,
+            changed=changed,
+            **how,
+        )
+        self._watches.append(watch)
+        watch.start()
+        return watch
+
+    async def pod(self, namespace: str, name: str) -> Json:
+        """The pod as it is now; RefusedError where it is not there, NotObservedError where nobody answers."""
+        try:
+            return await self._api.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+        except StatusError as error:
+            raise meaning(error, f"pod {namespace}/{name}") from error
+
+    async def touch(self, pod: Identity, now: datetime) -> None:
+        """Write the time on a pod, so that the scheduler looks at it again; OvertakenError if it has changed.
+
+        The version is tested, so that of several replicas with the same news one writes.
+        """
+        when = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        change = {"metadata": {"resourceVersion": pod.resource_version, "annotations": {TOUCHED: when}}}
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        try:
+            await self._api.call("PATCH", path, body=change, content_type=MERGE_PATCH)
+        except StatusError as error:
+            if error.status in (404, 409):
+                raise OvertakenError(f"pod {pod.key} has changed meanwhile") from error
+            raise meaning(error, f"pod {pod.key}") from error
+
+    async def close(self) -> None:
+        """End every watch."""
+        await asyncio.gather(*(watch.stop() for watch in self._watches))
+        await self._client.close()
+        await asyncio.sleep(0)  # the transports close in the next round of the loop
