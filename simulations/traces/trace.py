@@ -1,27 +1,59 @@
 """A trace: when each request arrives, how long its prompt is and how many tokens it will be answered with.
 
-This module alone reads the format `arrived_at,num_prefill_tokens,num_decode_tokens` (CSV, plain or gzip).
+This module alone knows what makes a trace one; how it is read from files is told beside it.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import resources
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 COLUMNS = ("arrived_at", "num_prefill_tokens", "num_decode_tokens")
+"""What the three are called where nothing else is said."""
+TOO_LONG = 2_000_000_000
+
+Numbers = NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int32]
 
 
 class TraceError(ValueError):
     """A trace cannot be used; the message names the file, the column or row, and the remedy."""
+
+
+def seconds(name: str, column: str, values: Numbers, *, before: int = 0) -> NDArray[np.float64]:
+    """Times ≥ 0 in seconds, or TraceError with the first request that has none; `before` requests came before."""
+    times = np.asarray(values, dtype=np.float64)
+    words = f"trace {name}: {column} of request {{}} is {{}}: give the time from the start, 0 or more"
+    _refuse(~(np.isfinite(times) & (times >= 0)), words, times, before)
+    return times
+
+
+def instants(name: str, column: str, values: Numbers, *, before: int = 0) -> NDArray[np.float64]:
+    """Times in seconds from any instant, or TraceError with the first request that has none."""
+    times = np.asarray(values, dtype=np.float64)
+    words = f"trace {name}: {column} of request {{}} is missing: give it, or drop that row"
+    _refuse(~np.isfinite(times), words, times, before)
+    return times
+
+
+def whole_tokens(name: str, column: str, values: Numbers, *, before: int = 0) -> NDArray[np.int32]:
+    """Lengths ≥ 0 in tokens, or TraceError with the first request that has none; `before` requests came before."""
+    tokens = np.asarray(values, dtype=np.float64)
+    in_range = (tokens >= 0) & (tokens < TOO_LONG)
+    words = f"trace {name}: {column} of request {{}} is {{}}: give a whole number of tokens, below 2 billion"
+    _refuse(~(in_range & (tokens == np.floor(tokens))), words, tokens, before)
+    return tokens.astype(np.int32)
+
+
+def _refuse(wrong: NDArray[np.bool_], words: str, values: Numbers | None = None, before: int = 0) -> None:
+    places = np.flatnonzero(wrong)
+    if places.size:
+        place = int(places[0])
+        shown = "" if values is None else "no number" if np.isnan(values[place]) else f"{values[place]:g}"
+        raise TraceError(words.format(before + place + 1, shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +121,26 @@ class Trace:
     def of(
         cls,
         name: str,
-        arrived_at_seconds: NDArray[np.float64],
-        prompt_tokens: NDArray[np.int64],
-        output_tokens: NDArray[np.int64],
+        arrived_at_seconds: Numbers,
+        prompt_tokens: Numbers,
+        output_tokens: Numbers,
         *,
         source: str = "",
         prompt_blocks: PromptBlocks | None = None,
         notes: tuple[str, ...] = (),
+        columns: tuple[str, str, str] = COLUMNS,
     ) -> Self:
-        """A checked trace; requests are sorted by arrival where they were not, and a note says so."""
-        arrived = np.asarray(arrived_at_seconds, dtype=np.float64)
+        """A checked trace; requests are sorted by arrival where they were not, and a note says so.
+
+        `columns` are the names that the user knows the three by. TraceError names the first request that is wrong.
+        """
+        arrived = seconds(name, columns[0], arrived_at_seconds)
+        prompts, outputs = (
+            whole_tokens(name, column, values)
+            for column, values in zip(columns[1:], (prompt_tokens, output_tokens), strict=True)
+        )
         if arrived.size == 0:
             raise TraceError(f"trace {name} holds no request: give one with at least one row")
-        if not np.isfinite(arrived).all() or (arrived < 0).any():
-            row = int(np.flatnonzero(~np.isfinite(arrived) | (arrived < 0))[0])
-            raise TraceError(
-                f"trace {name}: arrived_at of request {row + 1} is {arrived[row]}: seconds from the start, ≥ 0"
-            )
-        for column, tokens in (("num_prefill_tokens", prompt_tokens), ("num_decode_tokens", output_tokens)):
-            wrong = np.flatnonzero(np.asarray(tokens) < 1)
-            if wrong.size:
-                row = int(wrong[0])
-                raise TraceError(
-                    f"trace {name}: {column} of request {row + 1} is {tokens[row]}: "
-                    "every request has at least one token each way, drop or mend such rows"
-                )
-        prompts, outputs = np.asarray(prompt_tokens), np.asarray(output_tokens)
         if not arrived.size == prompts.size == outputs.size:
             raise TraceError(
                 f"trace {name} has {arrived.size} times, {prompts.size} prompts and {outputs.size} outputs: "
@@ -125,19 +151,22 @@ class Trace:
                 f"trace {name} has prompt blocks of {prompt_blocks.requests} requests, but {arrived.size} requests: "
                 "give them for each request, empty where unknown"
             )
+        for column, tokens in zip(columns[1:], (prompts, outputs), strict=True):
+            _refuse(
+                tokens == 0,
+                f"trace {name}: {column} of request {{}} is 0: "
+                "every request has at least one token each way, drop or mend such rows",
+            )
         early = int(np.count_nonzero(np.diff(arrived) < 0))
         if early:
             order = np.argsort(arrived, kind="stable")
             arrived, prompts, outputs = arrived[order], prompts[order], outputs[order]
             prompt_blocks = None if prompt_blocks is None else prompt_blocks.taken(order)
-            notes = (
-                *notes,
-                f"trace {name} was not in order of arrival ({early} rows came too early): it is sorted now",
-            )
+            came = "a request came" if early == 1 else f"{early} requests came"
+            notes = (*notes, f"trace {name} was not in order of arrival ({came} too early): it is sorted now")
         if prompt_blocks is not None:
             prompt_blocks = prompt_blocks.within(prompts)
-        arrived = np.ascontiguousarray(arrived)
-        return cls(name, arrived, prompts.astype(np.int32), outputs.astype(np.int32), source, prompt_blocks, notes)
+        return cls(name, np.ascontiguousarray(arrived), prompts, outputs, source, prompt_blocks, notes)
 
     @property
     def requests(self) -> int:
@@ -154,7 +183,7 @@ class Trace:
             raise TraceError(
                 f"trace {self.name} cannot be clipped to prompts of {prompt_tokens} tokens: give at least 1"
             )
-        clipped = np.minimum(self.prompt_tokens, np.int32(min(prompt_tokens, 2**31 - 1)))
+        clipped = np.minimum(self.prompt_tokens, np.int32(min(prompt_tokens, TOO_LONG)))
         blocks = None if self.prompt_blocks is None else self.prompt_blocks.within(clipped)
         return replace(self, prompt_tokens=clipped, prompt_blocks=blocks)
 
@@ -185,64 +214,3 @@ class Trace:
         work = np.concatenate(([0.0], np.cumsum((rate[1:] + rate[:-1]) / 2)))
         moved = np.interp(self.arrived_at_seconds / span, work / work[-1], grid) * (span / scale)
         return replace(self, name=name, arrived_at_seconds=np.round(moved, 6))
-
-
-def load_trace(path: str | Path) -> Trace:
-    """Reads a CSV with the columns `arrived_at,num_prefill_tokens,num_decode_tokens`, plain or gzip."""
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise TraceError(f"trace {path} cannot be read: {error.strerror or error}") from error
-    return _parse(path.name, raw)
-
-
-def shipped_trace(name: str = "azure2023_conv") -> Trace:
-    """A trace that comes with us; its licence and origin are in `ATTRIBUTION.md` beside it."""
-    file = resources.files("simulations.traces").joinpath(f"{name}.csv.gz")
-    if not file.is_file():
-        raise TraceError(f"trace '{name}' is not among those shipped: azure2023_conv is")
-    trace = _parse(name, file.read_bytes())
-    return replace(trace, source="Azure LLM inference trace 2023 (conversation), Microsoft, CC-BY 4.0")
-
-
-def _parse(name: str, raw: bytes) -> Trace:
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, OSError) as error:
-            raise TraceError(f"trace {name} is not a whole gzip file: {error}") from error
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TraceError(f"trace {name} is not text (byte {error.start}): give a CSV, plain or gzip") from error
-    header = next(csv.reader(io.StringIO(text[: text.find("\n") + 1 or None])), [])
-    header = [column.strip() for column in header]
-    missing = [column for column in COLUMNS if column not in header]
-    if missing:
-        raise TraceError(
-            f"trace {name} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-            f"it has {', '.join(header) or 'none'}"
-        )
-    if len(text.splitlines()) < 2:
-        raise TraceError(f"trace {name} holds no request: give one with at least one row")
-    try:
-        rows = np.loadtxt(
-            io.StringIO(text), delimiter=",", skiprows=1, ndmin=2, usecols=[header.index(c) for c in COLUMNS]
-        )
-    except ValueError as error:
-        raise TraceError(f"trace {name} has a row that cannot be read: {error}") from error
-    return Trace.of(
-        name.removesuffix(".gz").removesuffix(".csv"),
-        rows[:, 0],
-        _whole(name, rows[:, 1], COLUMNS[1]),
-        _whole(name, rows[:, 2], COLUMNS[2]),
-    )
-
-
-def _whole(name: str, values: NDArray[np.float64], column: str) -> NDArray[np.int64]:
-    wrong = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (np.abs(values) >= 2**31))
-    if wrong.size:
-        row = int(wrong[0])
-        raise TraceError(f"trace {name}: {column} of request {row + 1} is {values[row]}: give a whole number")
-    return values.astype(np.int64)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 from itertools import pairwise
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations.demo import day_curve
-from simulations.traces import PromptBlocks, Trace, TraceError, load_trace, shipped_trace
-
-HEADER = "arrived_at,num_prefill_tokens,num_decode_tokens\n"
+from simulations.traces import PromptBlocks, Trace, TraceError, shipped_trace
 
 
 def test_the_shipped_trace_is_the_one_its_attribution_tells_of() -> None:
@@ -25,53 +21,18 @@ def test_the_shipped_trace_is_the_one_its_attribution_tells_of() -> None:
     assert round(float(trace.prompt_tokens.mean())) == 1155
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_trace_is_read_plain_or_gzipped_and_sorted_by_arrival(tmp_path: Path, packed: bool) -> None:
-    text = "\ufeffnum_decode_tokens,arrived_at,other,num_prefill_tokens\n7,2.5,x,30\n5,0.25,y,10\n".encode()
-    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
-    path.write_bytes(gzip.compress(text) if packed else text)
-    trace = load_trace(path)
-    assert trace.name == "t"
-    assert trace.arrived_at_seconds.tolist() == [0.25, 2.5]
-    assert trace.prompt_tokens.tolist() == [10, 30]
-    assert trace.output_tokens.tolist() == [5, 7]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("arrived_at,prompt\n1,2\n", "lacks the columns num_prefill_tokens, num_decode_tokens; it has arrived_at, pr"),
-        ("", "lacks the columns"),
-        (HEADER, "holds no request"),
-        (HEADER + "-1,5,5\n", "arrived_at of request 1 is -1"),
-        (HEADER + "nan,5,5\n", "arrived_at of request 1 is nan"),
-        (HEADER + "1,5,0\n", "num_decode_tokens of request 1 is 0"),
-        (HEADER + "1,-5,3\n", "num_prefill_tokens of request 1 is -5"),
-        (HEADER + "1,2.5,3\n", "num_prefill_tokens of request 1 is 2.5: give a whole number"),
-        (HEADER + "1,abc,3\n", "a row that cannot be read"),
-        (HEADER + "1,2\n", "a row that cannot be read"),
-    ],
-)
-def test_a_trace_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(TraceError, match=said):
-        load_trace(path)
-
-
-def test_a_missing_torn_or_binary_file_is_told_as_such(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="cannot be read: No such file"):
-        load_trace(tmp_path / "none.csv")
-    torn = tmp_path / "torn.csv.gz"
-    torn.write_bytes(gzip.compress(b"x" * 1000)[:-9])
-    with pytest.raises(TraceError, match="not a whole gzip file"):
-        load_trace(torn)
-    binary = tmp_path / "binary.csv"
-    binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TraceError, match="is not text"):
-        load_trace(binary)
-    with pytest.raises(TraceError, match="not among those shipped"):
-        shipped_trace("nobody")
+def test_a_trace_that_is_none_is_refused_with_the_request() -> None:
+    one = np.ones(1)
+    with pytest.raises(TraceError, match="arrived_at of request 2 is -1: give the time from the start, 0 or more"):
+        Trace.of("t", np.array([0.0, -1.0]), np.ones(2), np.ones(2))
+    with pytest.raises(TraceError, match="arrived_at of request 1 is inf"):
+        Trace.of("t", np.array([np.inf]), one, one)
+    with pytest.raises(TraceError, match="num_prefill_tokens of request 1 is 0: every request has at least one token"):
+        Trace.of("t", one, np.zeros(1), one)
+    with pytest.raises(TraceError, match=r"num_decode_tokens of request 1 is 3e\+09: give a whole number"):
+        Trace.of("t", one, one, np.array([3e9]))
+    with pytest.raises(TraceError, match="holds no request"):
+        Trace.of("t", np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def test_clipping_and_cutting_leave_the_rest_as_it_was() -> None:
@@ -81,6 +42,8 @@ def test_clipping_and_cutting_leave_the_rest_as_it_was() -> None:
     assert trace.until(60).end_seconds < 60
     with pytest.raises(TraceError, match="no request before"):
         trace.until(0)
+    with pytest.raises(TraceError, match="cannot be clipped to prompts of 0 tokens"):
+        trace.clipped(0)
 
 
 @given(st.floats(0.5, 4))
