@@ -40,7 +40,7 @@ PACKED_OTHERWISE: Final = (
 PARQUET: Final = b"PAR1"
 # Enough for any header, and for the first of a file of JSON lines.
 PEEK_BYTES: Final = 1 << 20
-PART_BYTES: Final = 8 << 20
+PART_BYTES: Final = 4 << 20
 ZONE: Final = r"(Z|[+-]\d\d:?\d\d)\s*$"
 ENDINGS: Final = re.compile(r"(\.(csv|parquet|pq|jsonl|ndjson|json|gz|zst|zstd))+$", re.IGNORECASE)
 
@@ -244,7 +244,7 @@ def _json_lines(path: Path, packed: str | None, columns: Sequence[str]) -> Gathe
         with _stream(path, packed) as stream:
             reader = pyarrow.json.open_json(
                 stream,
-                pyarrow.json.ReadOptions(block_size=PART_BYTES),
+                pyarrow.json.ReadOptions(use_threads=False, block_size=PART_BYTES),
                 pyarrow.json.ParseOptions(explicit_schema=_schema(layout), unexpected_field_behavior="ignore"),
             )
             _gather(gathered, reader)

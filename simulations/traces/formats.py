@@ -196,6 +196,7 @@ class Gathered:
     def _blocks(self, prompts: NDArray[np.int32], notes: list[str]) -> PromptBlocks | None:
         """The prompts' blocks, of the size that their numbers fit; None, and said, where they fit none."""
         counts, hashes = np.concatenate(self._counts), np.concatenate(self._hashes)
+        self._hashes.clear()  # a copy of millions
         if not hashes.size:
             return None
         with_hashes = np.flatnonzero(counts)
@@ -205,6 +206,8 @@ class Gathered:
             fitting = np.mean(-(-prompts[with_hashes].astype(np.int64) // candidate) == counts[with_hashes])
             if fitting > share:
                 size, share = candidate, float(fitting)
+            if share == 1.0:
+                break
         if share < BLOCKS_FIT:
             notes.append(
                 f"trace {self.name}: the numbers of {self.layout.block_hashes} fit no block size: "

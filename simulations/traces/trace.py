@@ -94,7 +94,10 @@ class PromptBlocks:
     def within(self, prompt_tokens: NDArray[np.int64] | NDArray[np.int32]) -> PromptBlocks:
         """The blocks that prompts of these lengths fill or begin."""
         most = -(-np.asarray(prompt_tokens, dtype=np.int64) // self.tokens_per_block)
-        return self._parts(self.offsets[:-1], np.minimum(np.diff(self.offsets), most))
+        counts = np.diff(self.offsets)
+        if (counts <= most).all():
+            return self
+        return self._parts(self.offsets[:-1], np.minimum(counts, most))
 
     def _parts(self, starts: NDArray[np.int64], counts: NDArray[np.int64]) -> PromptBlocks:
         """So many blocks from each of these places on."""
