@@ -30,6 +30,8 @@ class Container:
     args: tuple[str, ...] = ()
     env: Mapping[str, str | None] = field(default_factory=dict)
     """None: it is set, from where a scheduler does not see (a Secret, a ConfigMap, the pod's own status)."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Text of mounted files that are seen (a ConfigMap's), by path in the container."""
     gpus: Mapping[str, int] = field(default_factory=dict)
     """By resource (`nvidia.com/gpu`, `nvidia.com/mig-3g.20gb`, …): the request, which equals the limit."""
 
@@ -67,12 +69,16 @@ class PodDemand:
     pipeline_parallel: int | None = 1
     data_parallel_local: int | None = 1
     """Engines in this pod's group, each with GPUs of its own: vLLM's data parallel size, where it is of this group."""
+    data_parallel: int | None = 1
+    """Engines in all, which share a mixture's routed experts."""
+    prefill_context_parallel: int = 1
     pods_in_group: int | None = 1
     """Pods that share the parallel sizes; None: one of several, nobody said of how many."""
     max_model_len: int | None = None
     """In tokens, the model's full context where none is given; None: unknown, or `auto`."""
     max_model_len_auto: bool = False
     """vLLM takes what fits: the weights and one block must."""
+    max_num_batched_tokens: int | None = None
     gpu_memory_utilization: float = 0.9
     kv_cache_memory_bytes: int | None = None
     """Set: the cache is this large, whatever the utilisation."""

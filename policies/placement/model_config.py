@@ -49,7 +49,17 @@ class _Parameters:
 
 
 def shape_of_config(name: str, config: Config, *, source: str = "", weights_bytes: int | None = None) -> ModelShape:
-    """What a `config.json` says of memory; `weights_bytes`, the checkpoint's size, wins over the count."""
+    """What a `config.json` says of memory; `weights_bytes`, the checkpoint's size, wins over the count.
+
+    Raises `ModelConfigError`.
+    """
+    try:
+        return _shape(name, config, source, weights_bytes)
+    except (TypeError, KeyError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        raise ModelConfigError(f"model {name}: its config.json is not as one of a model is: {error}") from error
+
+
+def _shape(name: str, config: Config, source: str, weights_bytes: int | None) -> ModelShape:
     text = _text(config)
     kind = str(text.get("model_type", config.get("model_type", "")))
     if kind not in KNOWN and weights_bytes is None:

@@ -1,0 +1,49 @@
+"""Which promise can be made that the GPUs a pod gets will be linked, from what is known of the node.
+
+An extender picks a node; which of its GPUs the pod gets, the kubelet decides later. So only a full mesh, or a request
+that leaves the kubelet no choice, is guaranteed. In linked groups (bridged pairs, quads) of which only the count of
+free GPUs is known, a linked set surely exists when more GPUs are free than could lie apart (pigeonhole): it is likely
+to be taken. Otherwise nobody can say.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from policies.placement.supply import Evidence, Links, NodeFacts
+
+
+def link_domain(node: NodeFacts) -> int | None:
+    """The most GPUs of the node that are linked with each other; None: unknown."""
+    match node.links:
+        case Links.FULL_MESH:
+            return node.gpus
+        case Links.GROUPS:
+            return node.group_gpus
+        case Links.NONE:
+            return 1
+        case Links.CUBE | Links.UNKNOWN:
+            return None
+
+
+def link_promise(node: NodeFacts, *, size: int, sets: int = 1) -> Evidence | None:
+    """Of `sets` disjoint sets of `size` GPUs, each linked within; None: it cannot be, whatever is free."""
+    if size <= 1:
+        return Evidence.GUARANTEED
+    domain = link_domain(node)
+    if domain is None:
+        return Evidence.UNKNOWN
+    if size > domain:
+        return None
+    if node.links is Links.FULL_MESH:
+        return Evidence.GUARANTEED
+    asked, free = size * sets, node.free_gpus
+    if asked == node.gpus:
+        return Evidence.GUARANTEED  # all of them, whatever the kubelet thinks
+    if node.free_in_groups is not None:
+        if sum(group // size for group in node.free_in_groups) < sets:
+            return Evidence.UNKNOWN
+        only = asked == free and node.free_in_groups[:1] == (free,)
+        return Evidence.GUARANTEED if only else Evidence.LIKELY
+    groups = ceil(node.gpus / domain)
+    return Evidence.LIKELY if free >= groups * (size - 1) + 1 + (sets - 1) * size else Evidence.UNKNOWN

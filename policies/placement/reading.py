@@ -1,0 +1,400 @@
+"""What a pod asks for, read from the pod itself: its containers' words, its annotations, the group it belongs to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import yaml
+
+from policies.gpu_memory import GIB, ModelShape, kv_bytes_per_sequence, weight_bytes
+from policies.placement import quantization
+from policies.placement.command_line import UNREADABLE, Started, started_vllm
+from policies.placement.demand import GPU_RESOURCE, Container, NvLink, PodDemand, SeenPod
+from policies.placement.model_config import ModelConfigError, shape_of_config
+from policies.placement.models import ModelTable
+from policies.placement.vllm_options import Options, human_int, parse
+
+PREFIX: Final = "preheat.dev/"
+LWS_SIZE: Final = "leaderworkerset.sigs.k8s.io/size"
+RAY_CLUSTER: Final = "ray.io/cluster"
+
+NEWER_DEFAULT_UTILIZATION: Final = ((0, 32), 0.92)
+"""From this release on, vLLM takes so much of a GPU's memory where nothing is said."""
+DEFAULT_UTILIZATION: Final = 0.9
+
+KV_BYTES: Final[Mapping[str, float]] = {
+    "bfloat16": 2.0,
+    "float16": 2.0,
+    "fp8": 1.0,
+    "fp8_e4m3": 1.0,
+    "fp8_e5m2": 1.0,
+    "fp8_inc": 1.0,
+    # 512 bytes, 64 numbers of 16 bits and four 32-bit scales for the 576 numbers of a token.
+    "fp8_ds_mla": 656 / 576,
+    # With a 32-bit scale for each head of, usually, 128.
+    "fp8_per_token_head": 1 + 4 / 128,
+    "int8_per_token_head": 1 + 4 / 128,
+    "int4_per_token_head": 0.5 + 4 / 128,
+    "nvfp4": 0.5 + 1 / 16,
+}
+
+
+class _Notes:
+    """Where each field was read, and what could not be, while a pod is looked at."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, str] = {}
+        self.remarks: list[str] = []
+
+
+def read_demand(pod: SeenPod, models: ModelTable) -> PodDemand:
+    """What the pod asks. Never raises: what cannot be read is None, and a remark says why."""
+    notes = _Notes()
+    gpus, resource = _gpus(pod, notes)
+    if gpus == 0:
+        return PodDemand(gpus=0, tolerates_cordon=pod.tolerates_cordon, remarks=tuple(notes.remarks))
+    starting = _starting(pod, notes)
+    if starting is None:
+        notes.remarks.append("no container was seen to start vLLM: only its GPUs are counted")
+        demand = PodDemand(gpus=gpus, resource=resource, kv_element_bytes=None)
+    else:
+        container, started = starting
+        demand = _of_options(gpus, resource, container, started, pod, models, notes)
+    demand = _annotated(demand, pod.annotations, models, notes)
+    return replace(
+        demand,
+        tolerates_cordon=pod.tolerates_cordon,
+        sources=notes.sources,
+        remarks=tuple(dict.fromkeys(notes.remarks)),
+    )
+
+
+def _gpus(pod: SeenPod, notes: _Notes) -> tuple[int, str]:
+    """As kube-scheduler counts: what runs together, or the largest init container, whichever is more."""
+    beside = _sum(pod.sidecars)
+    together = _sum((*pod.containers, *pod.sidecars))
+    for init in pod.init_containers:
+        for resource, count in init.gpus.items():
+            together[resource] = max(together.get(resource, 0), count + beside.get(resource, 0))
+    asked = {resource: count for resource, count in together.items() if count > 0}
+    if len(asked) > 1:
+        notes.remarks.append(f"it asks for several kinds of devices ({', '.join(sorted(asked))})")
+        return sum(asked.values()), ""
+    return next(((count, resource) for resource, count in asked.items()), (0, GPU_RESOURCE))
+
+
+def _sum(containers: Sequence[Container]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for container in containers:
+        for resource, count in container.gpus.items():
+            total[resource] = total.get(resource, 0) + count
+    return total
+
+
+def _starting(pod: SeenPod, notes: _Notes) -> tuple[Container, Started] | None:
+    """The container that starts vLLM, one with GPUs before one without."""
+    found = [(c, s) for c in (*pod.containers, *pod.sidecars) if (s := started_vllm(c)) is not None]
+    found.sort(key=lambda pair: not any(pair[0].gpus.values()))
+    with_gpus = [container.name for container, _ in found if any(container.gpus.values())]
+    if len(with_gpus) > 1:
+        notes.remarks.append(
+            f"vLLM is started by several containers ({', '.join(with_gpus)}): only the first is judged"
+        )
+    return found[0] if found else None
+
+
+def _of_options(
+    gpus: int,
+    resource: str,
+    container: Container,
+    started: Started,
+    pod: SeenPod,
+    models: ModelTable,
+    notes: _Notes,
+) -> PodDemand:
+    options = parse(started.options)
+    read = _Reader(options, started, container, notes)
+    model = read.text("model", options.positional)
+    shape = models.find(model) if model else None
+    if not model:
+        notes.remarks.append("no model is named")
+    elif UNREADABLE.search(model):
+        notes.remarks.append(f"its model is {model}, which is not known before it runs")
+        shape = None
+    elif shape is None:
+        notes.remarks.append(f"model {model} is not in the table: add its config.json, or state its weights")
+    else:
+        notes.sources["shape"] = shape.source
+    dtype = read.text("dtype") or "auto"
+    shape = _stored(shape, read.text("quantization"), dtype)
+    if read.text("hf_overrides"):
+        notes.remarks.append("--hf-overrides may change the model's shape, and is not regarded")
+    length = read.text("max_model_len")
+    automatic = length.strip().lower() in ("auto", "-1")
+    max_len = None if automatic else read.whole("max_model_len", None)
+    if not length and shape is not None:
+        max_len = shape.context_tokens
+        notes.sources["max_model_len"] = "the model's full context, as none is given"
+    tensor, pipeline = read.whole("tensor_parallel_size", 1), read.whole("pipeline_parallel_size", 1)
+    total_data = read.whole("data_parallel_size", 1)
+    data, group = _group(read, pod, total_data, notes)
+    utilization = read.number("gpu_memory_utilization")
+    if utilization is None or not 0 < utilization <= 1:
+        utilization = _default_utilization(container.image)
+        notes.sources["gpu_memory_utilization"] = "vLLM's default"
+    demand = PodDemand(
+        gpus=gpus,
+        resource=resource,
+        model=model,
+        shape=shape,
+        weights_bytes=None if shape is None else weight_bytes(shape),
+        tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
+        data_parallel_local=data,
+        data_parallel=total_data,
+        prefill_context_parallel=read.whole("prefill_context_parallel_size", 1) or 1,
+        pods_in_group=group,
+        max_model_len=max_len,
+        max_model_len_auto=automatic,
+        max_num_batched_tokens=read.whole("max_num_batched_tokens", None),
+        gpu_memory_utilization=utilization,
+        kv_cache_memory_bytes=read.whole("kv_cache_memory_bytes", None),
+        kv_element_bytes=_kv_bytes(read.text("kv_cache_dtype") or "auto", dtype, notes),
+        cpu_offload_bytes=int((read.number("cpu_offload_gb") or 0.0) * GIB),
+        enforce_eager=options.values.get("enforce_eager") == "true",
+        decode_context_parallel=read.whole("decode_context_parallel_size", 1) or 1,
+    )
+    return replace(demand, extra_bytes_per_gpu=_extra(demand, read, models, notes))
+
+
+class _Reader:
+    """Values of options, each with where it was read; what a file given by `--config` says comes after the words."""
+
+    def __init__(self, options: Options, started: Started, container: Container, notes: _Notes) -> None:
+        self._options, self._started, self._notes = options, started, notes
+        self._file: Mapping[str, Any] = {}
+        self._unseen = ""
+        path = options.values.get("config", "")
+        if path:
+            text = container.files.get(path)
+            loaded = _loaded(text) if text is not None else None
+            if loaded is None:
+                self._unseen = path
+                notes.remarks.append(f"the options in {path} are not seen: annotations can state them")
+            else:
+                self._file = {str(key).replace("-", "_"): value for key, value in loaded.items()}
+        if options.unknown:
+            notes.remarks.append(f"options not known to vLLM 0.32: {', '.join(options.unknown)}")
+
+    def text(self, field: str, otherwise: str = "") -> str:
+        value = self._options.values.get(field) or otherwise
+        if value:
+            self._notes.sources[field] = self._started.where
+            return value
+        told = self._file.get(field, self._file.get("model_tag") if field == "model" else None)
+        if told is None:
+            return ""
+        self._notes.sources[field] = f"file {self._options.values['config']}"
+        return str(told)
+
+    def whole(self, field: str, default: int | None) -> int | None:
+        """None where it is written and cannot be read, or may stand in a file that is not seen."""
+        text = self.text(field)
+        if not text:
+            if self._unseen:
+                return None
+            self._notes.sources.setdefault(field, "vLLM's default")
+            return default
+        number = human_int(text)
+        if number is None or number < 1:
+            if text.strip().lower() not in ("auto", "-1"):
+                self._unreadable(field, text, "a whole number above 0")
+            return None
+        return number
+
+    def number(self, field: str) -> float | None:
+        text = self.text(field)
+        if not text:
+            return None
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if 0 <= number < 1e9:
+            return number
+        self._unreadable(field, text, "a number")
+        return None
+
+    def _unreadable(self, field: str, text: str, wanted: str) -> None:
+        option = f"--{field.replace('_', '-')}"
+        why = "which is not known before it runs" if UNREADABLE.search(text) else f"which is not {wanted}"
+        self._notes.remarks.append(f"{option} is {text!r}, {why}")
+
+
+def _loaded(text: str) -> Mapping[str, Any] | None:
+    try:
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    return loaded if isinstance(loaded, Mapping) else None
+
+
+def _stored(shape: ModelShape | None, method: str, dtype: str) -> ModelShape | None:
+    """The shape as vLLM will hold it, by `--quantization` and `--dtype`."""
+    if shape is None:
+        return None
+    kind = quantization.METHODS.get(method.lower().replace("-", "_"), "")
+    if kind and shape.weight_bits == quantization.PLAIN_BITS:
+        shape = replace(shape, weight_bits=quantization.BITS[kind], quantization=method)
+    if dtype in ("float32", "float"):
+        plain = shape.weight_bits == quantization.PLAIN_BITS
+        shape = replace(shape, other_bits=32.0, weight_bits=32.0 if plain else shape.weight_bits)
+    return shape
+
+
+def _kv_bytes(kind: str, dtype: str, notes: _Notes) -> float | None:
+    if kind == "auto":
+        return 4.0 if dtype in ("float32", "float") else 2.0
+    known = KV_BYTES.get(kind)
+    if known is None:
+        notes.remarks.append(f"--kv-cache-dtype is {kind!r}, whose size is not known here")
+    return known
+
+
+def _group(read: _Reader, pod: SeenPod, data: int | None, notes: _Notes) -> tuple[int | None, int | None]:
+    """Engines whose GPUs are counted together, and in how many pods those GPUs are."""
+    local = read.whole("data_parallel_size_local", None)
+    if local is not None:
+        return local, 1
+    if read.text("data_parallel_rank"):
+        data = 1
+    size = pod.annotations.get(LWS_SIZE) or pod.labels.get(LWS_SIZE)
+    if size:
+        if size.isdecimal() and int(size) > 0:
+            notes.sources["pods_in_group"] = f"annotation {LWS_SIZE}"
+            return data, int(size)
+        notes.remarks.append(f"{LWS_SIZE} is {size!r}, which is no number of pods")
+        return data, None
+    nodes = read.whole("nnodes", 1)
+    if nodes != 1:
+        return data, nodes
+    if RAY_CLUSTER in pod.labels or read.text("distributed_executor_backend") == "ray":
+        # With Ray the GPUs may be in any number of pods, and none of them says in how many.
+        notes.sources["pods_in_group"] = "Ray, which does not say"
+        return data, None
+    return data, 1
+
+
+def _default_utilization(image: str) -> float:
+    tag = image.rpartition("/")[2].partition("@")[0].rpartition(":")[2]
+    version = re.match(r"v?(\d+)\.(\d+)", tag)
+    (since, newer) = NEWER_DEFAULT_UTILIZATION
+    return newer if version and (int(version[1]), int(version[2])) >= since else DEFAULT_UTILIZATION
+
+
+def _extra(demand: PodDemand, read: _Reader, models: ModelTable, notes: _Notes) -> int:
+    """What adapters and a draft model take of each GPU."""
+    ranks = demand.tensor_parallel or 1
+    extra = 0.0
+    if read.text("enable_lora") == "true" and demand.shape is not None:
+        slots, rank = read.whole("max_loras", 1) or 1, read.whole("max_lora_rank", 16) or 16
+        # An adapter beside a matrix of n x n has 2·r·n parameters of 16 bits.
+        width = demand.shape.attention_heads * demand.shape.head_dim
+        extra += 2 * slots * demand.shape.linear_parameters * 2 * rank / width / ranks
+    draft = read.text("spec_model")
+    config = read.text("speculative_config")
+    if config:
+        try:
+            told = json.loads(config)
+            draft = str(told.get("model") or draft)
+        except (ValueError, AttributeError, RecursionError):
+            notes.remarks.append("--speculative-config is not the JSON of an object")
+    if draft and draft not in ("[ngram]", "ngram"):
+        shape = models.find(draft)
+        if shape is None:
+            notes.remarks.append(f"draft model {draft} is not in the table: its memory is not counted")
+        else:
+            tokens = demand.max_model_len or 0
+            extra += weight_bytes(shape) / ranks + kv_bytes_per_sequence(shape, tokens, tensor_parallel=ranks)
+    return int(extra)
+
+
+def _annotated(demand: PodDemand, annotations: Mapping[str, str], models: ModelTable, notes: _Notes) -> PodDemand:
+    """What annotations state wins over all that was read."""
+
+    def stated(name: str, field: str) -> str:
+        text = annotations.get(PREFIX + name, "").strip()
+        if text:
+            notes.sources[field] = f"annotation {PREFIX}{name}"
+        return text
+
+    def refuse(name: str, text: str, wanted: str) -> None:
+        notes.remarks.append(f"annotation {PREFIX}{name} is {text!r}: it must be {wanted}")
+
+    if text := stated("model-shape", "shape"):
+        shape = _stated_shape(text, models)
+        if shape is None:
+            refuse("model-shape", text, "a model of the table, or the JSON of a config.json")
+        else:
+            known = demand.max_model_len is not None or demand.max_model_len_auto
+            demand = replace(
+                demand,
+                shape=shape,
+                model=demand.model or shape.name,
+                weights_bytes=weight_bytes(shape),
+                max_model_len=demand.max_model_len if known else shape.context_tokens,
+                kv_element_bytes=demand.kv_element_bytes or 2.0,
+            )
+    if text := stated("weights-gib", "weights_bytes"):
+        if (gib := _positive(text)) is None:
+            refuse("weights-gib", text, "a number of GiB above 0")
+        else:
+            demand = replace(demand, weights_bytes=int(gib * GIB))
+    if text := stated("memory-per-gpu-gib", "memory_bytes_per_gpu"):
+        if (gib := _positive(text)) is None:
+            refuse("memory-per-gpu-gib", text, "a number of GiB above 0")
+        else:
+            demand = replace(demand, memory_bytes_per_gpu=int(gib * GIB))
+    if text := stated("tensor-parallel-size", "tensor_parallel"):
+        if not text.isdecimal() or int(text) < 1:
+            refuse("tensor-parallel-size", text, "a whole number above 0")
+        else:
+            demand = replace(demand, tensor_parallel=int(text))
+    if text := stated("require-nvlink", "nvlink"):
+        if text not in ("true", "false"):
+            refuse("require-nvlink", text, "true or false")
+        else:
+            demand = replace(demand, nvlink=NvLink.REQUIRE if text == "true" else NvLink.IGNORE)
+    if text := stated("nvlink", "nvlink"):
+        if text not in set(NvLink):
+            refuse("nvlink", text, "prefer, require or ignore")
+        else:
+            demand = replace(demand, nvlink=NvLink(text))
+    if text := stated("allow-unknown", "allow_unknown"):
+        if text not in ("true", "false"):
+            refuse("allow-unknown", text, "true or false")
+        else:
+            demand = replace(demand, allow_unknown=text == "true")
+    return demand
+
+
+def _stated_shape(text: str, models: ModelTable) -> ModelShape | None:
+    if not text.startswith("{"):
+        return models.find(text)
+    try:
+        config = json.loads(text)
+        return shape_of_config("as annotated", config, source=f"annotation {PREFIX}model-shape")
+    except (ValueError, ModelConfigError, TypeError, RecursionError):
+        return None
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < 1e6 else None
