@@ -73,6 +73,20 @@ DISTRIBUTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "inter_token": _spelt("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
     "queue_time": _spelt("vllm:request_queue_time_seconds"),
 }
+LENGTHS: Final[Mapping[str, tuple[str, ...]]] = {
+    "prompt": _spelt("vllm:request_prompt_tokens"),
+    "generation": _spelt("vllm:request_generation_tokens"),
+}
+"""Histograms of the tokens of requests that are done; a past is rebuilt from them."""
+# A whole request's times: what people's own autoscalers read, and no field of PodSample holds.
+REQUEST_TIMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "end_to_end": _spelt("vllm:e2e_request_latency_seconds"),
+    "inference": _spelt("vllm:request_inference_time_seconds"),
+    "prefill": _spelt("vllm:request_prefill_time_seconds"),
+    "decode": _spelt("vllm:request_decode_time_seconds"),
+}
+FINISHED_REASONS: Final = ("stop", "length", "abort", "error", "repetition")
+"""Label values of requests_finished, each there from the start."""
 ENGINE_LABELS: Final = (
     "engine",
     "model_name",
@@ -119,6 +133,18 @@ def objective_of(distribution: str, objectives: Objectives) -> float:
     if distribution in ("ttft", "queue_time"):
         return objectives.ttft_seconds
     return objectives.tpot_seconds
+
+
+def near_edges(edges: Edges, objectives: Objectives) -> Edges:
+    """Of every bucket series only the edges that its objective lies on or between: all that `read` looks for."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for field in DISTRIBUTIONS:
+        objective = objective_of(field, objectives)
+        for bucket in bucket_names(field):
+            if bucket in edges:
+                around = edges_around(objective, (edge for edge, _ in edges[bucket]))
+                found[bucket] = [each for each in edges[bucket] if each[0] in around]
+    return found
 
 
 def bucket_names(distribution: str) -> tuple[str, ...]:
@@ -184,11 +210,14 @@ def read(values: Mapping[Key, float], edges: Edges, objectives: Objectives, time
     if "requests_running" not in names and "requests_waiting" not in names:
         return None
     distributions: dict[str, Distribution] = {}
-    for field, candidates in DISTRIBUTIONS.items():
-        for name in candidates:
-            if (f"{name}_count", "") in values and (f"{name}_sum", "") in values:
+    for field, keys in _DISTRIBUTION_KEYS:
+        for name, count, total in keys:
+            if count in values and total in values:
                 names[field] = name
-                distribution = _distribution(name, values, edges, objective_of(field, objectives))
+                near = edges.get(f"{name}_bucket", ())
+                distribution = _distribution(
+                    values[count], values[total], f"{name}_bucket", values, near, objective_of(field, objectives)
+                )
                 if distribution is not None:
                     distributions[field] = distribution
                 else:
@@ -227,12 +256,23 @@ _SCALARS: Final = (
 )
 
 
-def _distribution(name: str, values: Mapping[Key, float], edges: Edges, objective: float) -> Distribution | None:
+_DISTRIBUTION_KEYS: Final = tuple(
+    (field, tuple((name, (f"{name}_count", ""), (f"{name}_sum", "")) for name in names))
+    for field, names in DISTRIBUTIONS.items()
+)
+
+
+def _distribution(
+    count: float,
+    total: float,
+    bucket: str,
+    values: Mapping[Key, float],
+    edges: Iterable[tuple[float, str]],
+    objective: float,
+) -> Distribution | None:
     """None where a number is none; a bucket that was not seen leaves the interval as wide as it is known."""
-    count, total = values[f"{name}_count", ""], values[f"{name}_sum", ""]
-    bucket = f"{name}_bucket"
     lower_edge, lower_count, upper_edge, upper_count = 0.0, 0.0, math.inf, count
-    for edge, label in edges.get(bucket, ()):
+    for edge, label in edges:
         within = values.get((bucket, label))
         if within is None:
             continue
@@ -241,18 +281,22 @@ def _distribution(name: str, values: Mapping[Key, float], edges: Edges, objectiv
         if edge >= objective:
             upper_edge, upper_count = edge, within
             break
-    if not all(math.isfinite(value) for value in (count, total, lower_count, upper_count)):
+    if not math.isfinite(count + total + lower_count + upper_count):
         return None
     return Distribution(total, count, lower_edge, lower_count, upper_edge, upper_count)
 
 
 def _reasons(values: Mapping[Key, float], names: dict[str, str]) -> list[tuple[str, float]]:
+    seen = [(series, label, value) for (series, label), value in values.items() if series in _REASONS]
     for name in WAITING_BY_REASON:
-        found = sorted((label, value) for (series, label), value in values.items() if series == name)
+        found = sorted((label, value) for series, label, value in seen if series == name)
         if found:
             names["waiting_by_reason"] = name
             return found
     return []
+
+
+_REASONS: Final = frozenset(WAITING_BY_REASON)
 
 
 def sample_of_page(text: str, objectives: Objectives, time: float) -> Found | None:

@@ -7,7 +7,8 @@ request is kept for the score alone. Times are seconds of the trace, which begin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 
@@ -29,12 +30,19 @@ from simulations.conditions import ConditionsError, not_yet
 from simulations.engine import PICOSECONDS, Engine
 from simulations.kernel import Ints
 from simulations.servers import HISTOGRAM_EDGES, Servers, picoseconds
+from simulations.shown import Histogram, RequestTimes, WholeSample
 from simulations.traces.trace import Trace
 
 SCHEDULING = PICOSECONDS
 """From creation to a node, on a cluster with room; a twentieth of the cold start where that is shorter."""
 STARTING = 4 * PICOSECONDS
 """From a node to a running container whose image is there; a tenth of the cold start where that is shorter."""
+
+
+View = bool | Literal["whole"]
+"""Which histograms are read: none, the buckets around the objectives, or all buckets, as a `WholeSample`."""
+_HISTOGRAMS = ("ttft", "tpot", "inter_token", "queue_time")
+"""In the order of the event loop's."""
 
 
 class FleetError(ValueError):
@@ -103,6 +111,7 @@ class SimulatedFleet:
         self._scraped_at: float | None = None
         self._scrape: Ints = self.servers.numbers[:0, : kernel.PHASE].copy()
         self._scraped_kv: list[float] = []
+        self._request_times = RequestTimes()
         self.advance(0.0)
 
     @property
@@ -181,10 +190,12 @@ class SimulatedFleet:
         ready = self._scrape[:, kernel.STATE] == kernel.READY
         self._scraped_kv = [self.servers.kv_cache_usage(slot) if ready[slot] else math.nan for slot in range(used)]
 
-    def observe(self, previous: Observation | None = None, *, histograms: bool = True) -> Observation:
+    def observe(self, previous: Observation | None = None, *, histograms: View = True) -> Observation:
         """What a look at the API server and at Prometheus shows now; `histograms` may be left unread."""
         before = {} if previous is None else {pod.name: pod.sample for pod in previous.pods}
-        samples = self._samples(histograms)
+        samples = self._samples(histograms is not False)
+        if histograms == "whole":
+            samples = self._whole(samples)
         pods = tuple(self._pod(member, samples, before) for member in self._members)
         return Observation(time=self.time, desired=self._desired, pods=pods, model_name=self.engine.model)
 
@@ -258,6 +269,28 @@ class SimulatedFleet:
                 queue_time=distributions[kernel.QUEUE][slot],
             )
         return samples
+
+    def _whole(self, samples: dict[int, PodSample]) -> dict[int, PodSample]:
+        """The same, each with all its buckets."""
+        servers = self.servers
+        scraped_at = -1 if self._scraped_at is None else picoseconds(self._scraped_at)
+        members = {m.slot: m for m in self._members if m.slot is not None and m.slot in samples}
+        ready = [(m.serial, slot, m.ready_at) for slot, m in members.items() if m.ready_at is not None]
+        self._request_times.count(servers.requests, servers.arrived, scraped_at, ready)
+        whole: dict[int, PodSample] = {}
+        for slot, sample in samples.items():
+            counts = self._scrape[slot, kernel.BUCKETS : kernel.PHASE].reshape(-1, kernel.HISTOGRAM)
+            reached = np.cumsum(counts, axis=1).astype(float).tolist()
+            shown = {
+                name: Histogram(edges, (*row[: len(edges)], row[-1]), distribution.sum_seconds)
+                for name, edges, row in zip(_HISTOGRAMS, HISTOGRAM_EDGES, reached, strict=True)
+                if (distribution := getattr(sample, name)) is not None
+            }
+            if slot in members:
+                shown |= self._request_times.histograms(members[slot].serial)
+            kept = {field.name: getattr(sample, field.name) for field in fields(PodSample)}
+            whole[slot] = WholeSample(**kept, histograms=shown)
+        return whole
 
     def _histogram(self, rows: Ints, reached: Ints, which: int) -> list[Distribution | None]:
         """One a slot: sum, count, and the two buckets around the objective."""

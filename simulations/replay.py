@@ -21,7 +21,7 @@ from policies.scaling.resource import Objectives, Spec
 from simulations import kernel
 from simulations.conditions import Conditions
 from simulations.engine import PICOSECONDS, Engine
-from simulations.fleet import SimulatedFleet
+from simulations.fleet import SimulatedFleet, View
 from simulations.servers import Servers, picoseconds
 from simulations.traces.trace import Trace
 
@@ -35,7 +35,7 @@ class Policy(Protocol[S]):
     """What judges a fleet: no clock, no memory but the state it is handed."""
 
     @property
-    def reads_histograms(self) -> bool: ...
+    def reads_histograms(self) -> View: ...
 
     def begin(self) -> S: ...
 
