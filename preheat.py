@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -60,6 +60,31 @@ def autoscaler(
         from autoscaler import program  # takes a second or two: a mistake in the file is told before it
 
         program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal))
+    except ConfigError as error:
+        _mend(error.problems)
+
+
+@main.command()
+@click.option("--host", default="0.0.0.0", show_default=True, help="Where schedulers ask, and /metrics, /readyz are.")
+@click.option("--port", default=8888, show_default=True)
+@click.option("--inventory", type=_file, metavar="FILE", help="What `kubectl get nodes,pods -A -o json` wrote.")
+@click.option("--config", type=_file, metavar="FILE", help="How to judge; all of it has defaults.")
+@_kubeconfig
+@_context
+@click.option("--tls-cert", type=_file, metavar="FILE", help="Serve HTTPS with this certificate.")
+@click.option("--tls-key", type=_file, metavar="FILE", help="The key of the certificate.")
+@click.option("--client-ca", type=_file, metavar="FILE", help="Ask clients for a certificate of this authority.")
+@click.option("--verbose", is_flag=True, help="Log also what is of no interest as a rule.")
+def extender(verbose: bool, **options: Any) -> None:
+    """Tell kube-scheduler where a pod's GPUs are linked and its model fits."""
+    from cluster import logs
+    from cluster.files import ConfigError
+
+    logs.configure(verbose=verbose)
+    from scheduler_extender import program
+
+    try:
+        program.run(program.Options(**options))
     except ConfigError as error:
         _mend(error.problems)
 

@@ -1,0 +1,132 @@
+"""The judgement on a question of kube-scheduler.
+
+Nothing here changes what is known: the scheduler asks about placements that it only considers, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from cluster.gpu_objects import UnreadableObjectError
+from policies.placement.demand import PodDemand
+from policies.placement.policy import Reason, Verdict, judge
+from policies.placement.supply import NodeFacts
+from scheduler_extender import wire
+from scheduler_extender.facts import Facts
+from scheduler_extender.spans import Text
+from scheduler_extender.telemetry import Telemetry
+from scheduler_extender.wire import AskedNode, Json, NoAnswerError, PreemptQuestion, Question, Reply
+
+UNKNOWN_NODE: Final = Verdict(reason=Reason.NODE_UNKNOWN)
+
+
+class Answers:
+    """What is said of nodes, from the facts of one source or from the question itself."""
+
+    def __init__(self, facts: Facts, telemetry: Telemetry) -> None:
+        self._facts = facts
+        self._telemetry = telemetry
+        self.whole = False
+        """Whether the source has shown all nodes and pods; before that no node is judged by its name."""
+
+    def filter(self, question: Question) -> Reply:
+        """By name."""
+        names = question.names
+        demand = self._demand(question.pod, names)
+        if demand.gpus == 0:
+            return wire.filtered_names(names, {}, {})
+        self._expect_whole(names)
+        table = self._facts.board.table(demand)
+        passing = table.passing
+        passed = [name for name in names if name in passing]
+        if len(passed) == len(names):
+            return wire.filtered_names(passed, {}, {})
+        refused = table.refused
+        failed, unresolvable = self._sorted(
+            (name, refused.get(name, UNKNOWN_NODE)) for name in names if name not in passing
+        )
+        return wire.filtered_names(passed, failed, unresolvable)
+
+    def filter_nodes(self, body: Text, question: Question) -> Reply:
+        """Whole nodes, judged as the question shows them. May be called from any thread."""
+        passed, verdicts = self._judged(question)
+        failed, unresolvable = self._sorted((node.name, verdicts[node.name]) for node in question.nodes or ())
+        return wire.filtered_nodes(body, passed, failed, unresolvable)
+
+    def prioritize(self, question: Question) -> Reply:
+        """By name."""
+        names = question.names
+        demand = self._demand(question.pod, names)
+        if demand.gpus == 0:
+            return wire.prioritized((name, 0) for name in names)
+        self._expect_whole(names)
+        return wire.prioritized(self._scored(names, self._facts.board.table(demand).passing))
+
+    def prioritize_nodes(self, question: Question) -> Reply:
+        """Whole nodes, judged as the question shows them. May be called from any thread."""
+        _, verdicts = self._judged(question)
+        return wire.prioritized(self._scored([node.name for node in question.nodes or ()], verdicts))
+
+    def preempt(self, question: PreemptQuestion) -> Reply:
+        """Those nodes that we would not refuse once the victims are gone."""
+        demand = self._demand(question.pod)
+        kept = {}
+        for name, victims in question.victims.items():
+            if not victims.uids:
+                continue  # nothing to evict is no preemption; kube-scheduler takes it for a mistake
+            if demand.gpus:
+                self._expect_whole()
+                facts = self._facts.without(name, victims.uids)
+                if facts is None or not judge(demand, facts, self._facts.board.settings).fits:
+                    continue
+            kept[name] = victims
+        return wire.preempted(kept)
+
+    # -- how ------------------------------------------------------------------------------------------------
+
+    def _demand(self, pod: Json, names: Iterable[str] = ()) -> PodDemand:
+        self._facts.settle()
+        try:
+            return self._facts.demands.of(pod)
+        except UnreadableObjectError as error:
+            raise NoAnswerError("pod", f"the Pod cannot be read: {error}", names) from error
+
+    def _expect_whole(self, names: Iterable[str] = ()) -> None:
+        if not self.whole:
+            raise NoAnswerError("not-ready", "the extender does not know all nodes and pods yet: ask again", names)
+
+    def _judged(self, question: Question) -> tuple[list[AskedNode], dict[str, Verdict]]:
+        nodes = question.nodes or ()
+        try:
+            demand = self._facts.demands.read(question.pod)
+        except UnreadableObjectError as error:
+            named = [node.name for node in nodes]
+            raise NoAnswerError("pod", f"the Pod cannot be read: {error}", named) from error
+        settings, of_class = self._facts.board.settings, dict[NodeFacts, Verdict]()
+        verdicts: dict[str, Verdict] = {}
+        for node in nodes:
+            if demand.gpus == 0:
+                verdicts[node.name] = Verdict()
+            elif node.seen is None:
+                verdicts[node.name] = UNKNOWN_NODE
+            else:
+                facts = self._facts.asked(node.name, node.uid, node.seen)
+                if facts not in of_class:
+                    of_class[facts] = judge(demand, facts, settings)
+                verdicts[node.name] = of_class[facts]
+        return [node for node in nodes if verdicts[node.name].fits], verdicts
+
+    def _scored(self, names: Iterable[str], verdicts: Mapping[str, Verdict]) -> list[tuple[str, int]]:
+        """The names in their order; nodes of one verdict are of one score."""
+        return [(name, verdicts.get(name, UNKNOWN_NODE).score) for name in names]
+
+    def _sorted(self, refused: Iterable[tuple[str, Verdict]]) -> tuple[dict[str, str], dict[str, str]]:
+        """Refused nodes with the reasons: those that preemption may help, and the others."""
+        failed: dict[str, str] = {}
+        unresolvable: dict[str, str] = {}
+        for name, verdict in refused:
+            if verdict.reason is not None:
+                (failed if verdict.reason.resolvable else unresolvable)[name] = verdict.reason.value
+        self._telemetry.count_refused((*failed.values(), *unresolvable.values()))
+        return failed, unresolvable

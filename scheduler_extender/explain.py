@@ -1,0 +1,59 @@
+"""What every node is told about a pod, with the numbers that a scheduler's event has no room for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Final
+
+from policies.gpu_memory import GIB
+from policies.placement.demand import PodDemand
+from policies.placement.policy import PlacementSettings, Verdict, judge
+from policies.placement.supply import NodeFacts
+from scheduler_extender.answers import UNKNOWN_NODE
+from scheduler_extender.facts import Facts
+
+_BYTES: Final = "_bytes"
+
+
+def explanation(pod: str, demand: PodDemand, facts: Facts) -> dict[str, Any]:
+    """The pod's demand as it was read, and each node's verdict with what it was made from."""
+    facts.settle()
+    settings = facts.board.settings
+    return {
+        "pod": pod,
+        "demand": told(demand),
+        "nodes": [_node(name, facts.known(name), demand, settings) for name in sorted(facts.nodes)],
+    }
+
+
+def _node(name: str, has: NodeFacts | None, demand: PodDemand, settings: PlacementSettings) -> dict[str, Any]:
+    verdict = UNKNOWN_NODE if has is None else judge(demand, has, settings)
+    return {"node": name, **told_verdict(verdict), "has": None if has is None else told(has)}
+
+
+def told_verdict(verdict: Verdict) -> dict[str, Any]:
+    """For people: GiB, and words."""
+    needs, has = verdict.needs_bytes_per_gpu, verdict.has_bytes_per_gpu
+    return {
+        "passes": verdict.fits,
+        "reason": verdict.reason,
+        "preemptionMayHelp": verdict.resolvable,
+        "score": verdict.score,
+        "links": verdict.links,
+        "memory": verdict.memory,
+        "needsGiBPerGpu": None if needs is None else round(needs / GIB, 2),
+        "hasGiBPerGpu": None if has is None else round(has / GIB, 2),
+        "notes": verdict.notes,
+    }
+
+
+def told(thing: PodDemand | NodeFacts) -> dict[str, Any]:
+    """Its fields by name; bytes as GiB; unknown is null."""
+    shown: dict[str, Any] = {}
+    for field in fields(thing):
+        value = getattr(thing, field.name)
+        if _BYTES in field.name and isinstance(value, int):
+            shown[field.name.replace(_BYTES, "_gib")] = round(value / GIB, 2)
+        else:
+            shown[field.name] = value
+    return shown

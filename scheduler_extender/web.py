@@ -1,0 +1,220 @@
+"""What the extender answers over HTTP: three verbs of kube-scheduler, an explanation, and the usual pages.
+
+A body of a question is read here, not by the framework: names are answered on the event loop, whole nodes in one
+thread beside it, one question at a time, so that neither memory nor the other questions' time is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from aiohttp import web
+
+from scheduler_extender import wire
+from scheduler_extender.answers import Answers
+from scheduler_extender.spans import Text
+from scheduler_extender.telemetry import CONTENT_TYPE, Telemetry
+from scheduler_extender.wire import NoAnswerError, Reply, Verb
+
+LARGEST_BODY_BYTES: Final = 200_000_000
+BODY_SECONDS: Final = 30.0
+"""A body that takes longer to come than any scheduler waits keeps the others from being read."""
+WRITTEN_AT_ONCE_BYTES: Final = 1 << 18
+
+log = logging.getLogger(__name__)
+
+Explain = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Pages:
+    """The handlers of one extender."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        telemetry: Telemetry,
+        explain: Explain,
+        *,
+        largest_body_bytes: int = LARGEST_BODY_BYTES,
+    ) -> None:
+        self._answers = answers
+        self._telemetry = telemetry
+        self._explain = explain
+        self._largest_body_bytes = largest_body_bytes
+        self._one_large_at_a_time = asyncio.Lock()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="whole-nodes")
+
+    def application(self) -> web.Application:
+        """Each path also under any prefix: `urlPrefix` of a scheduler's configuration may hold one."""
+        app = web.Application(client_max_size=wire.LARGEST_BUILT_BYTES + 1)
+        for verb in Verb:
+            self._add(app, "POST", verb, self._question(verb))
+        for path, handler in (("healthz", _healthz), ("readyz", self._readyz), ("metrics", self._metrics)):
+            self._add(app, "GET", path, handler)
+        self._add(app, "GET", "explain", self._explain)
+        self._add(app, "POST", "explain", self._explain)
+        app.on_cleanup.append(self._close)
+        return app
+
+    def _add(self, app: web.Application, method: str, path: str, handler: Explain) -> None:
+        app.router.add_route(method, f"/{path}", handler)
+        app.router.add_route(method, f"/{{prefix:.+}}/{path}", handler)
+
+    async def _close(self, app: web.Application) -> None:
+        self._beside.shutdown(wait=False, cancel_futures=True)
+
+    # -- questions ------------------------------------------------------------------------------------------
+
+    def _question(self, verb: Verb) -> Explain:
+        questions = self._telemetry.questions.labels(verb)
+        asked_at, seconds = self._telemetry.asked_at.labels(verb), self._telemetry.seconds.labels(verb)
+        asked_at.set(0)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            began = time.perf_counter()
+            questions.inc()
+            asked_at.set(time.time())
+            length = request.content_length
+            if length is not None and length <= wire.LARGEST_BUILT_BYTES:
+                response = await self._small(verb, request)
+            else:
+                response = await self._large(verb, request)
+            seconds.observe(time.perf_counter() - began)
+            return response
+
+        return answer
+
+    async def _small(self, verb: Verb, request: web.Request) -> web.StreamResponse:
+        try:
+            body = await request.read()
+            fields = wire.fields_of(body)
+            if fields.get("nodes") is None or verb is Verb.PREEMPT:
+                return _response(self._of_fields(verb, fields))
+        except Exception as error:
+            return _response(self._said(verb, error))
+        async with self._one_large_at_a_time:
+            return await self._written(request, await self._beside_the_loop(verb, body))
+
+    async def _large(self, verb: Verb, request: web.Request) -> web.StreamResponse:
+        async with AsyncExitStack() as until_written:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await self._body(request, until_written)
+                if len(body) <= wire.LARGEST_BUILT_BYTES:
+                    fields = wire.fields_of(body)
+                    if fields.get("nodes") is None or verb is Verb.PREEMPT:
+                        return _response(self._of_fields(verb, fields))
+                    await until_written.enter_async_context(self._one_large_at_a_time)
+                reply = await self._beside_the_loop(verb, body)
+            except Exception as error:
+                reply = self._said(verb, error)
+            return await self._written(request, reply)
+
+    async def _body(self, request: web.Request, until_written: AsyncExitStack) -> bytearray:
+        """The whole body; one that turns out to be large is read only when no other is in memory."""
+        if (request.content_length or 0) > self._largest_body_bytes:
+            raise self._too_large()
+        body = bytearray()
+        waited = False
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > self._largest_body_bytes:
+                raise self._too_large()
+            if len(body) > wire.LARGEST_BUILT_BYTES and not waited:
+                await until_written.enter_async_context(self._one_large_at_a_time)
+                waited = True
+        return body
+
+    def _too_large(self) -> NoAnswerError:
+        return NoAnswerError(
+            "too-large",
+            f"the request is larger than {self._largest_body_bytes / 1e6:g} MB: set nodeCacheCapable to true",
+        )
+
+    def _of_fields(self, verb: Verb, fields: dict[str, Any]) -> Reply:
+        match verb:
+            case Verb.FILTER:
+                return self._answers.filter(wire.question(fields))
+            case Verb.PRIORITIZE:
+                return self._answers.prioritize(wire.question(fields))
+            case Verb.PREEMPT:
+                return self._answers.preempt(wire.preempt_question(fields))
+
+    async def _beside_the_loop(self, verb: Verb, body: Text) -> Reply:
+        try:
+            loop = asyncio.get_running_loop()
+            if verb is Verb.PREEMPT:
+                fields = await loop.run_in_executor(self._beside, wire.fields_of, body)
+                return self._of_fields(verb, fields)
+            question = await loop.run_in_executor(self._beside, wire.question_in, body)
+            if question.nodes is None:
+                of_names = self._answers.filter if verb is Verb.FILTER else self._answers.prioritize
+                return of_names(question)
+            if verb is Verb.FILTER:
+                return await loop.run_in_executor(self._beside, self._answers.filter_nodes, body, question)
+            return await loop.run_in_executor(self._beside, self._answers.prioritize_nodes, question)
+        except Exception as error:
+            return self._said(verb, error)
+
+    def _said(self, verb: Verb, error: Exception) -> Reply:
+        """Whatever went wrong, in the form that makes the scheduler do the least harm."""
+        if isinstance(error, NoAnswerError):
+            known = error
+        elif isinstance(error, TimeoutError):
+            known = NoAnswerError("too-slow", f"the request did not come whole within {BODY_SECONDS:g} s")
+        elif isinstance(error, web.HTTPRequestEntityTooLarge | web.RequestPayloadError | ConnectionError):
+            known = NoAnswerError("not-whole", "the request did not come whole")
+        else:
+            log.exception("a mistake of ours: a question could not be judged", exc_info=error, extra={"verb": verb})
+            known = NoAnswerError("internal", f"the extender failed: {type(error).__name__}")
+        self._telemetry.unanswered.labels(verb, known.kind).inc()
+        match verb:
+            case Verb.FILTER:
+                return wire.filter_error(str(known))
+            case Verb.PRIORITIZE:
+                return wire.prioritized((name, 0) for name in known.names)
+            case Verb.PREEMPT:
+                return wire.preempted({})
+
+    async def _written(self, request: web.Request, reply: Reply) -> web.StreamResponse:
+        """In pieces that wait for the reader, so that a large reply is never in memory twice."""
+        if len(reply) == 1:
+            return _response(reply)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.content_length = sum(map(len, reply))
+        await response.prepare(request)
+        pieces: list[bytes | memoryview] = []
+        held = 0
+        for part in reply:
+            pieces.append(part)
+            held += len(part)
+            if held >= WRITTEN_AT_ONCE_BYTES:
+                await response.write(b"".join(pieces))
+                pieces, held = [], 0
+        await response.write(b"".join(pieces))
+        await response.write_eof()
+        return response
+
+    # -- pages ----------------------------------------------------------------------------------------------
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        if self._answers.whole:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="not all nodes and pods are known yet\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._telemetry.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(body=reply[0], content_type="application/json")
