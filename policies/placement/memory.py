@@ -40,17 +40,23 @@ class MemoryNeed:
         return (self.weights or 0) + (self.sequence or 0) + self.overhead
 
 
-def memory_need(demand: PodDemand, settings: PlacementSettings) -> MemoryNeed:
-    """What one GPU of the pod must bear."""
+def memory_need(demand: PodDemand, memory_bytes: int | None, settings: PlacementSettings) -> MemoryNeed:
+    """What one GPU of the pod must bear; of a small one vLLM asks less at a time."""
     if demand.memory_bytes_per_gpu is not None:
         return MemoryNeed(demand.memory_bytes_per_gpu, 0, 0)
     tensor, pipeline = demand.tensor_parallel, demand.pipeline_parallel
-    parallel = settings.overhead_parallel_gib if (tensor or 1) > 1 else settings.overhead_gib
-    overhead = max(0.0, parallel - (settings.graphs_gib if demand.enforce_eager else 0.0))
+    overhead = _overhead_gib(parallel=(tensor or 1) > 1, memory_bytes=memory_bytes, settings=settings)
+    overhead = max(0.0, overhead - (settings.graphs_gib if demand.enforce_eager else 0.0))
     overhead_bytes = ceil(overhead * GIB) + demand.extra_bytes_per_gpu
     if tensor is None or pipeline is None:
         return MemoryNeed(None, None, overhead_bytes)
     return MemoryNeed(_weights(demand, tensor, pipeline), _sequence(demand, tensor, pipeline), overhead_bytes)
+
+
+def _overhead_gib(*, parallel: bool, memory_bytes: int | None, settings: PlacementSettings) -> float:
+    if memory_bytes is not None and memory_bytes < settings.small_gpu_gib * GIB:
+        return settings.small_gpu_overhead_parallel_gib if parallel else settings.small_gpu_overhead_gib
+    return settings.overhead_parallel_gib if parallel else settings.overhead_gib
 
 
 def _weights(demand: PodDemand, tensor: int, pipeline: int) -> int | None:
@@ -101,7 +107,7 @@ def memory_fit(
 
     With a part unknown it does not fit where the rest alone is too much, and is unknown otherwise.
     """
-    need = memory_need(demand, settings)
+    need = memory_need(demand, memory_bytes, settings)
     total = need.total
     cache = demand.kv_cache_memory_bytes
     if cache is not None and need.sequence is not None and total is not None:

@@ -19,14 +19,14 @@ The smallest u binds, and u/w is the replica's capacity in requests/s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from math import exp, isfinite
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from policies.scaling.decision import Binding
 from policies.scaling.demand import Activity, PodActivity
@@ -173,12 +173,48 @@ class StepTimeFit:
             row[i] = PRIOR_RATIOS[i] / PRIOR_SPREAD[i]
             row[0] = -(held[i] / held[0]) / PRIOR_SPREAD[i]
             gram = gram + np.outer(row, row)
-        root = np.linalg.cholesky(gram + 1e-9 * np.eye(FEATURES))
-        solution, _ = nnls(root.T, np.linalg.solve(root, moment))
-        found = [float(value) for value in solution * unit]
+        solution = non_negative_least_squares((gram + 1e-9 * np.eye(FEATURES)).tolist(), moment.tolist())
+        found = [value * float(one) for value, one in zip(solution, unit, strict=True)]
         if not all(isfinite(value) for value in found) or found[0] <= 0:
             return self
         return replace(self, step_time=StepTime(*found))
+
+
+def non_negative_least_squares(gram: Sequence[Sequence[float]], moment: Sequence[float]) -> list[float]:
+    """The x ≥ 0 that minimises ½·xᵀ·gram·x - moment·x; `gram` is positive definite, a few numbers wide.
+
+    Every choice of which numbers are above zero is solved, and the best that keeps to it taken: plain arithmetic in
+    a fixed order, so that all machines find the same to the last bit, which no linear algebra library promises.
+    """
+    size = len(moment)
+    best, least = [0.0] * size, 0.0
+    for count in range(1, size + 1):
+        for chosen in combinations(range(size), count):
+            values = _solved([[gram[i][j] for j in chosen] for i in chosen], [moment[i] for i in chosen])
+            if min(values) < 0:
+                continue
+            cost = -sum(value * moment[i] for value, i in zip(values, chosen, strict=True)) / 2
+            if cost < least:
+                least, best = cost, [0.0] * size
+                for value, i in zip(values, chosen, strict=True):
+                    best[i] = value
+    return best
+
+
+def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """By Gaussian elimination; a positive definite matrix needs no pivoting."""
+    size = len(right)
+    for i in range(size):
+        for j in range(i + 1, size):
+            share = matrix[j][i] / matrix[i][i]
+            for k in range(i, size):
+                matrix[j][k] -= share * matrix[i][k]
+            right[j] -= share * right[i]
+    for i in reversed(range(size)):
+        for k in range(i + 1, size):
+            right[i] -= matrix[i][k] * right[k]
+        right[i] /= matrix[i][i]
+    return right
 
 
 @dataclass(frozen=True, slots=True)
