@@ -21,8 +21,8 @@ import aiohttp
 import numpy as np
 import orjson
 
-import autoscaler.program  # noqa: F401  # for the memory that the program has, whatever it needs
 from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
+from autoscaler.program import collect_rarely
 from autoscaler.service import Service, Target, target_of
 from autoscaler.telemetry import Telemetry
 from benchmarks.parts import canned_prometheus
@@ -150,6 +150,7 @@ def own_copy(history: History) -> History:
 async def main() -> None:
     """Print one table."""
     show_machine()
+    collect_rarely()
     story = full_story(canned_prometheus.PODS_A_TARGET, policy(min_replicas=3, max_replicas=8))
     start = story.observations[-1].time + TICK_SECONDS
     with canned_prometheus.running(TARGETS, start) as url:

@@ -24,8 +24,10 @@ from cluster.prometheus_arrivals import Arrivals
 from cluster.prometheus_connection import Connection, QueryRefusedError, Rows
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past, load_history
 from cluster.prometheus_queries import (
+    COUNTERS,
+    GAUGES,
+    LATENCY_COUNTS,
     LATENCY_SUMS,
-    SCALARS,
     WAYS,
     PodIndex,
     TargetPods,
@@ -204,8 +206,10 @@ class Prometheus:
             return
         labels = index.labels
         await asyncio.gather(
-            columns("gauges and counters", summed(labels, SCALARS, narrow)),
+            columns("gauges", summed(labels, GAUGES, narrow)),
+            columns("counters", summed(labels, COUNTERS, narrow)),
             columns("latency sums", summed(labels, LATENCY_SUMS, narrow)),
+            columns("latency counts", summed(labels, LATENCY_COUNTS, narrow)),
             buckets(),
             columns("KV-cache use", highest(labels, vllm_metrics.KV_CACHE_USAGE, narrow)),
             columns(

@@ -46,14 +46,11 @@ class TargetPods:
     labels: PrometheusLabels = BY_POD
 
 
-SCALARS: Final = tuple(
-    name for names in (*vllm_metrics.GAUGES.values(), *vllm_metrics.COUNTERS.values()) for name in names
-)
-LATENCY_SUMS: Final = tuple(
-    dict.fromkeys(
-        f"{name}_{part}" for names in vllm_metrics.DISTRIBUTIONS.values() for name in names for part in ("sum", "count")
-    )
-)
+GAUGES: Final = tuple(name for names in vllm_metrics.GAUGES.values() for name in names)
+COUNTERS: Final = tuple(name for names in vllm_metrics.COUNTERS.values() for name in names)
+_LATENCIES: Final = tuple(dict.fromkeys(name for names in vllm_metrics.DISTRIBUTIONS.values() for name in names))
+LATENCY_SUMS: Final = tuple(f"{name}_sum" for name in _LATENCIES)
+LATENCY_COUNTS: Final = tuple(f"{name}_count" for name in _LATENCIES)
 
 
 def override(labels: PrometheusLabels) -> Way | None:

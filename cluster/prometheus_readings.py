@@ -86,6 +86,8 @@ class Sweep:
     """Those of all targets."""
     columns: Columns = field(default_factory=Columns)
     edges: Edges = field(default_factory=dict)
+    near: dict[Objectives, Edges] = field(default_factory=dict)
+    """Of the edges those that matter to each of the objectives."""
     up: dict[int, bool] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     partial: bool = False
@@ -219,7 +221,9 @@ def _sample(
         return PodSample(None, SampleState.ABSENT), {}
     time = min(scraped_at - sweep.shift_seconds, sweep.now)
     values = {key: column[place] for key, column in sweep.columns.values.items() if place in column}
-    found = vllm_metrics.read(values, sweep.edges, target.objectives, time)
+    if target.objectives not in sweep.near:
+        sweep.near[target.objectives] = vllm_metrics.near_edges(sweep.edges, target.objectives)
+    found = vllm_metrics.read(values, sweep.near[target.objectives], target.objectives, time)
     if found is None:
         return PodSample(time, SampleState.PARTIAL), {}
     sample = found.sample

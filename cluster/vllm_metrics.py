@@ -348,6 +348,17 @@ _PLAIN: Final = frozenset(
 
 # Names that dashboards, examples and other autoscalers use and vLLM does not, with the one that is meant.
 MISTAKEN: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("num_requests_running", "running_requests", "vllm_num_running_requests"), "vllm:num_requests_running"
+    ),
+    **dict.fromkeys(
+        ("num_requests_waiting", "pending_requests", "vllm_waiting_requests", "vllm_num_waiting_requests"),
+        "vllm:num_requests_waiting",
+    ),
+    **dict.fromkeys(
+        ("kv_cache_usage_perc", "kv_cache_usage_ratio", "vllm_kv_cache_usage_ratio", "vllm_gpu_cache_usage_ratio"),
+        "vllm:kv_cache_usage_perc",
+    ),
     "vllm_requests_running": "vllm:num_requests_running",
     "vllm_running_requests": "vllm:num_requests_running",
     "vllm_active_requests": "vllm:num_requests_running",

@@ -369,7 +369,12 @@ async def test_a_remark_of_the_server_makes_samples_partial(world: World, kind: 
 
 @pytest.mark.parametrize(
     ("part", "lost"),
-    [("prompt_tokens_total", "requests_running"), ("_sum", "ttft"), ("cache_config_info", "kv_cache_tokens")],
+    [
+        ("prompt_tokens_total", "prompt_tokens"),
+        ("_sum", "ttft"),
+        ("first_token_seconds_count", "ttft"),
+        ("cache_config_info", "kv_cache_tokens"),
+    ],
 )
 async def test_a_part_that_fails_leaves_the_rest_and_makes_it_partial(world: World, part: str, lost: str) -> None:
     world.run("a", page("loaded"))
