@@ -110,6 +110,13 @@ class Story:
         self.born += 1
         self.servers.append(Server(f"pod-{self.born:05d}", created, ready))
 
+    def settled(self) -> Story:
+        """The first replicas as they are when they have borne the first load for long: no rise from nothing."""
+        rate = self.load(0.0) / len(self.servers)
+        for server in self.servers:
+            server.running = rate * OUTPUT * FIXED_SECONDS / (1 - rate * OUTPUT * SECONDS_PER_SEQUENCE)
+        return self
+
     def tell(self, seconds: float) -> Story:
         """Go on for `seconds` of the story, at the policy's tick."""
         tick = self.policy.tick_seconds

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import nnls
 
-from policies.scaling.capacity import Mix, ReplicaCapacity, StepTime, StepTimeFit, replica_capacity
+from policies.scaling.capacity import (
+    Mix,
+    ReplicaCapacity,
+    StepTime,
+    StepTimeFit,
+    non_negative_least_squares,
+    replica_capacity,
+)
 from policies.scaling.decision import Binding
 from policies.scaling.demand import HangUps, PodActivity
 from policies.scaling.observation import Interval
@@ -147,3 +155,17 @@ def test_more_work_or_less_time_never_means_more_capacity(
         objective /= factor
     after = bears(engine, mix, kv_cache_tokens=53_360.0, tpot_objective_seconds=objective).requests_per_second
     assert after <= before * (1 + 1e-9)
+
+
+@given(
+    rows=st.lists(st.tuples(*[st.floats(-3, 3)] * 4, st.floats(-3, 3)), min_size=1, max_size=8),
+    size=st.integers(1, 4),
+)
+def test_the_fit_is_that_of_the_usual_solver(rows: list[tuple[float, ...]], size: int) -> None:
+    # Rows of a small ridge below the data make every such problem a definite one.
+    matrix = np.vstack([np.array([row[:size] for row in rows]), 0.1 * np.eye(size)])
+    target = np.array([row[4] for row in rows] + [0.0] * size)
+    found = np.array(non_negative_least_squares((matrix.T @ matrix).tolist(), (matrix.T @ target).tolist()))
+    usual, residual = nnls(matrix, target)
+    assert found == pytest.approx(usual, abs=1e-6)
+    assert np.linalg.norm(matrix @ found - target) == pytest.approx(residual, abs=1e-9)
