@@ -105,7 +105,7 @@ async def _chunk(
         remarks += answer.remarks
     url = connection.settings.url
     problems = tuple(dict.fromkeys(f"Prometheus at {url} remarks on the past: {remark}" for remark in remarks))
-    return [Past(_finest(*bins), problems[:3]) for bins in found]
+    return [Past(finest(*bins), problems[:3]) for bins in found]
 
 
 async def _apart(
@@ -128,7 +128,7 @@ async def _apart(
     return [Past(past.bins, (*past.problems, sentence))]
 
 
-def _finest(coarse: tuple[LoadBin, ...], fine: tuple[LoadBin, ...]) -> tuple[LoadBin, ...]:
+def finest(coarse: tuple[LoadBin, ...], fine: tuple[LoadBin, ...]) -> tuple[LoadBin, ...]:
     """The fine bins, and coarse ones where not one fine bin lies."""
     if not coarse:
         return fine
@@ -149,31 +149,40 @@ def history_query(targets: Sequence[HistoryTarget], bin_seconds: int) -> str:
     return " or ".join(parts)
 
 
-def _quantities(target: HistoryTarget, bin_seconds: int) -> tuple[str, ...]:
-    window = f"[{bin_seconds}s]"
-    way = override(target.labels)
-    ways = WAYS if way is None else (way,)
+@dataclass(frozen=True, slots=True)
+class TargetSeries:
+    """PromQL over the series of a target's pods, gone or not, in windows of one bin."""
 
-    def vector(name: str, way: Way, function: str = "") -> str:
-        matchers = (f"{way[0]}={quoted(target.namespace)}", f"{way[1]}=~{quoted(target.pod_pattern)}")
-        selector = matching((name,), matchers)
-        return once((*way, INSTANCE), f"{function}({selector}{window})" if function else selector)
+    target: HistoryTarget
+    bin_seconds: int
 
-    def first_of(promql: Callable[[int, Way], str], spellings: int) -> str:
-        """Of the spellings and ways the first that this moment has."""
+    def vector(self, name: str, way: Way, function: str = "") -> str:
+        namespace, pods = quoted(self.target.namespace), quoted(self.target.pod_pattern)
+        selector = matching((name,), (f"{way[0]}={namespace}", f"{way[1]}=~{pods}"))
+        return once((*way, INSTANCE), f"{function}({selector}[{self.bin_seconds}s])" if function else selector)
+
+    def first_of(self, promql: Callable[[int, Way], str], spellings: int) -> str:
+        """Of the spellings and ways the first that a moment has."""
+        way = override(self.target.labels)
+        ways = WAYS if way is None else (way,)
         return " or ".join(f"({promql(spelling, way)})" for spelling in range(spellings) for way in ways)
 
-    def increase(names: Sequence[str]) -> str:
-        return first_of(lambda n, way: f"sum({vector(names[n], way, 'increase')})", len(names))
+    def increase(self, names: Sequence[str], by: str = "") -> str:
+        """What a counter, by any of its names, rose in the bin; `by` a label apart."""
+        total = f"sum by ({by})" if by else "sum"
+        return self.first_of(lambda n, way: f"{total}({self.vector(names[n], way, 'increase')})", len(names))
 
+
+def _quantities(target: HistoryTarget, bin_seconds: int) -> tuple[str, ...]:
+    series = TargetSeries(target, bin_seconds)
     running, waiting = vllm_metrics.GAUGES["requests_running"], vllm_metrics.GAUGES["requests_waiting"]
-    scrapes = first_of(lambda n, way: f"max({vector(running[n], way, 'count_over_time')})", len(running))
+    scrapes = series.first_of(lambda n, way: f"max({series.vector(running[n], way, 'count_over_time')})", len(running))
     # As it stood at the bin's end: a mean over the bin would be half as many samples again for the server.
-    in_flight = first_of(
-        lambda n, way: " + ".join(f"sum({vector(gauge[n], way)})" for gauge in (running, waiting)),
+    in_flight = series.first_of(
+        lambda n, way: " + ".join(f"sum({series.vector(gauge[n], way)})" for gauge in (running, waiting)),
         len(running),
     )
-    arrivals = increase([f"{name}_count" for name in vllm_metrics.DISTRIBUTIONS["ttft"]])
+    arrivals = series.increase([f"{name}_count" for name in vllm_metrics.DISTRIBUTIONS["ttft"]])
     if target.arrivals is not None:
         # One look more, at the bin's start, so that nothing between two bins is lost; for that look the server
         # extrapolates as far again, which is taken back.
@@ -184,8 +193,8 @@ def _quantities(target: HistoryTarget, bin_seconds: int) -> tuple[str, ...]:
     return (
         scrapes,
         arrivals,
-        increase(vllm_metrics.COUNTERS["prompt_tokens"]),
-        increase(vllm_metrics.COUNTERS["generation_tokens"]),
+        series.increase(vllm_metrics.COUNTERS["prompt_tokens"]),
+        series.increase(vllm_metrics.COUNTERS["generation_tokens"]),
         in_flight,
     )
 
@@ -203,12 +212,13 @@ class Grid:
             found: list[dict[str, Floats]] = [{} for _ in range(targets)]
             for row in rows:
                 number, _, quantity = row["metric"][TARGET].partition("/")
-                found[int(number)][quantity] = self._column(row["values"])
+                found[int(number)][quantity] = self.column(row["values"])
             return [self._bins(columns) for columns in found]
 
         return fold
 
-    def _column(self, values: Sequence[tuple[float, str]]) -> Floats:
+    def column(self, values: Sequence[tuple[float, str]]) -> Floats:
+        """One row's values, a place a bin, NaN where it has none."""
         times, texts = zip(*values, strict=True)
         column = np.full(self.count, np.nan)
         places = np.rint((np.array(times) - self.first_end) / self.bin_seconds).astype(int)
