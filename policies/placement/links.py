@@ -18,12 +18,17 @@ def link_domain(node: NodeFacts) -> int | None:
     match node.links:
         case Links.FULL_MESH:
             return node.gpus
-        case Links.GROUPS:
+        case Links.GROUPS | Links.CUBE:
             return node.group_gpus
         case Links.NONE:
             return 1
-        case Links.CUBE | Links.UNKNOWN:
+        case Links.UNKNOWN:
             return None
+
+
+def links_are_known(node: NodeFacts) -> bool:
+    """Whether it is known which GPUs are linked with which; of a cube only the size of its linked sets is."""
+    return node.links not in (Links.CUBE, Links.UNKNOWN)
 
 
 def link_promise(node: NodeFacts, *, size: int, sets: int = 1) -> Evidence | None:
@@ -31,10 +36,10 @@ def link_promise(node: NodeFacts, *, size: int, sets: int = 1) -> Evidence | Non
     if size <= 1:
         return Evidence.GUARANTEED
     domain = link_domain(node)
-    if domain is None:
-        return Evidence.UNKNOWN
-    if size > domain:
+    if domain is not None and size > domain:
         return None
+    if domain is None or not links_are_known(node):
+        return Evidence.UNKNOWN
     if node.links is Links.FULL_MESH:
         return Evidence.GUARANTEED
     asked, free = size * sets, node.free_gpus

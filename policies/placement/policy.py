@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from policies.placement.demand import GPU_RESOURCE, NvLink, PodDemand
-from policies.placement.links import link_domain, link_promise
+from policies.placement.links import link_domain, link_promise, links_are_known
 from policies.placement.memory import memory_fit
 from policies.placement.scoring import preference, ranked_scores, score_of, tutorial_preference
 from policies.placement.settings import DEFAULT_SETTINGS, PlacementSettings
@@ -107,7 +107,7 @@ def _promise(demand: PodDemand, node: NodeFacts) -> tuple[Evidence | None, tuple
     if ranks == 1:
         return Evidence.GUARANTEED, ()
     promise = link_promise(node, size=ranks, sets=max(1, demand.gpus // ranks))
-    if promise is Evidence.UNKNOWN and link_domain(node) is None:
+    if promise is Evidence.UNKNOWN and not links_are_known(node):
         return promise, (f"how the node's GPUs are linked is {node.links.value}",)
     return promise, ()
 
@@ -142,7 +142,7 @@ def _unlinked(
         return None
     if promise is None:
         return Reason.NOT_LINKED if link_domain(node) == 1 else Reason.DOMAIN_TOO_SMALL
-    if promise is Evidence.UNKNOWN and link_domain(node) is None and settings.unknown_link == "refuse":
+    if promise is Evidence.UNKNOWN and not links_are_known(node) and settings.unknown_link == "refuse":
         return Reason.LINKS_UNKNOWN
     return None
 

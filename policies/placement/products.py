@@ -30,7 +30,7 @@ class Product:
     match: re.Pattern[str]
     links: Links
     group: int | None = None
-    """GPUs of a linked group, of a full mesh the largest board; None where `links` is not of groups."""
+    """GPUs of a linked group, of a full mesh the largest board, of a cube its largest linked set."""
     full_up_to: int = 0
     """On a node of no more GPUs than this every pair is linked, whatever `links` says of larger ones."""
     memory_bytes: int | None = None
@@ -52,7 +52,7 @@ class Product:
         if self.links is Links.FULL_MESH:
             # More GPUs than the largest board: two boards, or a board unheard of.
             return (Links.FULL_MESH, gpus) if gpus <= (self.group or 0) else (Links.GROUPS, self.group)
-        return self.links, self.group if self.links is Links.GROUPS else None
+        return self.links, self.group
 
 
 @dataclass(frozen=True, slots=True)

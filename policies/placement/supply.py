@@ -77,7 +77,7 @@ class NodeFacts:
     memory_bytes_per_gpu: int | None = None
     links: Links = Links.UNKNOWN
     group_gpus: int | None = None
-    """GPUs in a linked group: all of a full mesh, 2 of bridged pairs, 1 without links."""
+    """GPUs in a linked group: all of a full mesh, 2 of bridged pairs, 4 at best in a cube, 1 without links."""
     free_in_groups: tuple[int, ...] | None = None
     """Free GPUs of each linked group, largest first, where an agent tells; None: only the count is known."""
     sharing: Sharing = Sharing.NONE
