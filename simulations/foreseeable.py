@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.scaling.resource import Objectives
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
 from simulations.engine import Engine
 from simulations.replay import Replay, Schedule, replay
+from simulations.scenario import Scenario
 from simulations.traces.trace import Trace
 
 WINDOW_SECONDS = 600.0
@@ -38,34 +36,33 @@ def request_work_seconds(trace: Trace, engine: Engine) -> NDArray[np.float64]:
     return np.asarray((d * prompt + s.b * out + s.c * out * (prompt + out / 2) + a * out / BATCH) / 1000)
 
 
-def mean_work(trace: Trace, engine: Engine, *, step_seconds: float, end_seconds: float) -> NDArray[np.float64]:
+def mean_work(
+    trace: Trace, engine: Engine, *, step_seconds: float, end_seconds: float, window_seconds: float = WINDOW_SECONDS
+) -> NDArray[np.float64]:
     """At each step, the mean arriving work over the window around it, the trace's ends cutting the window."""
     arrived = np.concatenate(([0.0], np.cumsum(request_work_seconds(trace, engine))))
     times = np.arange(0.0, end_seconds + step_seconds, step_seconds)
-    start = np.maximum(times - WINDOW_SECONDS / 2, 0.0)
-    end = np.minimum(times + WINDOW_SECONDS / 2, end_seconds)
+    start = np.maximum(times - window_seconds / 2, 0.0)
+    end = np.minimum(times + window_seconds / 2, end_seconds)
     before = np.searchsorted(trace.arrived_at_seconds, start, side="left")
     until = np.searchsorted(trace.arrived_at_seconds, end, side="left")
     return np.asarray((arrived[until] - arrived[before]) / np.maximum(end - start, step_seconds))
 
 
-def schedule(
-    trace: Trace,
-    engine: Engine,
-    use: float,
-    *,
-    cold_start_seconds: float,
-    min_replicas: int,
-    max_replicas: int,
-    step_seconds: float = 15.0,
-) -> Schedule:
-    """Replicas a step: the most that the mean work asks for from now until a cold start and a little later."""
-    mean = mean_work(trace, engine, step_seconds=step_seconds, end_seconds=trace.end_seconds)
-    ahead = math.ceil((cold_start_seconds + AHEAD_SECONDS) / step_seconds)
-    padded = np.concatenate((mean, np.zeros(ahead)))
-    highest = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
-    replicas = np.clip(np.ceil(np.round(highest / use, 9)), min_replicas, max_replicas).astype(int)
-    return Schedule(f"foreseeable:{use:g}", step_seconds, tuple(replicas.tolist()))
+def ordered_ahead(serving: NDArray[np.int64], steps: int, least: int) -> NDArray[np.int64]:
+    """Replicas to have created, so that at each step so many serve: the most needed within the coming steps."""
+    padded = np.concatenate((serving, np.full(steps, least)))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, steps + 1).max(axis=1))
+
+
+def schedule(scenario: Scenario, use: float) -> Schedule:
+    """Replicas a tick: the most that the mean work asks for from now until a cold start and a little later."""
+    step = scenario.tick_seconds
+    mean = mean_work(scenario.trace, scenario.engine, step_seconds=step, end_seconds=scenario.trace.end_seconds)
+    least = scenario.min_replicas
+    serving = np.clip(np.ceil(np.round(mean / use, 9)), least, scenario.max_replicas).astype(np.int64)
+    ahead = math.ceil((scenario.cold_start_seconds + AHEAD_SECONDS) / step)
+    return Schedule(f"foreseeable:{use:g}", step, tuple(ordered_ahead(serving, ahead, least).tolist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,44 +75,36 @@ class Foreseeable:
     reached: Replay
     missed: Replay | None
     """None where even the leanest tried reached it."""
+    replays: int
+    """How many it took to find it."""
 
 
 def foreseeable(
-    trace: Trace,
-    engine: Engine,
+    scenario: Scenario,
     *,
-    objectives: Objectives,
-    cold_start_seconds: float,
-    max_replicas: int,
-    min_replicas: int = 1,
-    tick_seconds: float = 15.0,
-    score_from_seconds: float = 0.0,
     tolerance: float = 0.005,
     tried: Callable[[float, Replay], None] | None = None,
 ) -> Foreseeable | None:
     """Searches the highest ρ that reaches the attainment; None where none does."""
+    attainment = scenario.objectives.attainment
+    replays = 0
 
     def at(use: float) -> Replay:
-        plan = schedule(
-            trace,
-            engine,
-            use,
-            cold_start_seconds=cold_start_seconds,
-            min_replicas=min_replicas,
-            max_replicas=max_replicas,
-            step_seconds=tick_seconds,
-        )
+        nonlocal replays
+        replays += 1
+        plan = schedule(scenario, use)
+        start = scenario.start_replicas
         result = replay(
-            trace,
-            engine,
+            scenario.trace,
+            scenario.engine,
             plan,
-            objectives=objectives,
-            conditions=Conditions(Constant(cold_start_seconds)),
-            tick_seconds=tick_seconds,
-            min_replicas=min_replicas,
-            max_replicas=max_replicas,
-            start_replicas=plan.replicas[0],
-            score_from_seconds=score_from_seconds,
+            objectives=scenario.objectives,
+            conditions=scenario.conditions,
+            tick_seconds=scenario.tick_seconds,
+            min_replicas=scenario.min_replicas,
+            max_replicas=scenario.max_replicas,
+            start_replicas=plan.replicas[0] if start is None else start,
+            score_from_seconds=scenario.score_from_seconds,
         )
         if tried is not None:
             tried(use, result)
@@ -123,17 +112,17 @@ def foreseeable(
 
     low, high = 0.05, 1.5
     best, worst = at(low), at(high)
-    if best.attainment < objectives.attainment:
+    if best.attainment < attainment:
         return None
-    if worst.attainment >= objectives.attainment:
-        return Foreseeable(worst.gpu_hours, high, worst, None)
+    if worst.attainment >= attainment:
+        return Foreseeable(worst.gpu_hours, high, worst, None, replays)
     while high - low > tolerance:
         middle = (low + high) / 2
         result = at(middle)
-        if result.attainment >= objectives.attainment:
+        if result.attainment >= attainment:
             low, best = middle, result
         else:
             high, worst = middle, result
-    share = (best.attainment - objectives.attainment) / (best.attainment - worst.attainment)
+    share = (best.attainment - attainment) / (best.attainment - worst.attainment)
     hours = best.gpu_hours + share * (worst.gpu_hours - best.gpu_hours)
-    return Foreseeable(hours, low, best, worst)
+    return Foreseeable(hours, low, best, worst, replays)

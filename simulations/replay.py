@@ -6,6 +6,7 @@ Policies are pure here too: one answers a decision and its next state to an obse
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -85,10 +86,12 @@ class Schedule:
         return None
 
     def decide(self, observation: Observation, state: None) -> tuple[Decision, None]:
-        step = min(int(observation.time / self.step_seconds + 1e-9), len(self.replicas) - 1)
-        wanted = self.replicas[step]
-        sentence = f"{wanted} by schedule"
-        return Decision(observation.time, wanted, wanted, observation.desired, Binding.FORECAST, sentence), None
+        return self.at(observation.time, observation.desired), None
+
+    def at(self, now: float, desired: int) -> Decision:
+        """What it says of a time; it looks at nothing."""
+        wanted = self.replicas[min(int(now / self.step_seconds + 1e-9), len(self.replicas) - 1)]
+        return Decision(now, wanted, wanted, desired, Binding.FORECAST, f"{wanted} by schedule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class Replay:
     """Of every request of the trace, as are the two below; NaN where it has none."""
     ttft: NDArray[np.float64]
     tpot: NDArray[np.float64]
+    loop_seconds: float = 0.0
+    """What the ticks took on the clock, without setting up, compiling and scoring."""
 
     @property
     def decision_hash(self) -> str:
@@ -137,7 +142,7 @@ class Replay:
 def replay(
     trace: Trace,
     engine: Engine,
-    policy: Policy[S],
+    policy: Policy[S] | Schedule,
     *,
     objectives: Objectives,
     conditions: Conditions,
@@ -157,24 +162,40 @@ def replay(
         start_replicas=min_replicas if start_replicas is None else start_replicas,
     )
     recorder = Recorder(fleet)
-    state = policy.begin()
-    previous: Observation | None = None
+    decide_now = _judgement(policy, fleet)
     tick = 0
+    begun = time.perf_counter()
     while True:
         now = tick * tick_seconds
         fleet.advance(now)
         if recorder.is_over():
             break
-        previous = fleet.observe(previous, histograms=policy.reads_histograms)
-        decision, state = policy.decide(previous, state)
+        decision = decide_now()
         asked = min(max(decision.replicas, min_replicas), max_replicas)
-        if asked != previous.desired:
+        if asked != fleet.desired:
             fleet.scale(asked)
         recorder.note(decision if asked == decision.replicas else replace(decision, replicas=asked))
         if progress is not None and tick % 64 == 0:
             progress(min(1.0, now / trace.end_seconds))
         tick += 1
-    return recorder.result(objectives, score_from_seconds)
+    took = time.perf_counter() - begun
+    return replace(recorder.result(objectives, score_from_seconds), loop_seconds=took)
+
+
+def _judgement(policy: Policy[S] | Schedule, fleet: SimulatedFleet) -> Callable[[], Decision]:
+    """What answers a decision at each tick; a schedule is not shown the fleet, which costs more than it does."""
+    if isinstance(policy, Schedule):
+        return lambda: policy.at(fleet.time, fleet.desired)
+    state = policy.begin()
+    previous: Observation | None = None
+
+    def decide_now() -> Decision:
+        nonlocal state, previous
+        previous = fleet.observe(previous, histograms=policy.reads_histograms)
+        decision, state = policy.decide(previous, state)
+        return decision
+
+    return decide_now
 
 
 class Recorder:

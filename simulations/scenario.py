@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policies.scaling.resource import Objectives
+from simulations.cold_start import Constant, Jittered, Sampled, WarmAndColdNodes
+from simulations.conditions import Conditions
 from simulations.engine import Engine
 from simulations.traces.trace import Trace
 
@@ -27,12 +29,12 @@ class Scenario:
     trace: Trace
     engine: Engine
     objectives: Objectives
+    conditions: Conditions
+    """Its seed is the first one of a comparison."""
     max_replicas: int
-    cold_start_seconds: float = 180.0
-    scrape_interval_seconds: float = 15.0
     min_replicas: int = 1
     start_replicas: int | None = None
-    """Ready at time 0; None: as few as the policy's bounds allow."""
+    """Ready at time 0; None: as few as the policy's bounds allow, or what a schedule begins with."""
     tick_seconds: float = 15.0
     score_from_seconds: float = 0.0
 
@@ -59,6 +61,15 @@ class Scenario:
                 f"({self.trace.end_seconds:g} s): nothing would be scored, give less"
             )
 
+    @property
+    def cold_start_seconds(self) -> float:
+        """The mean, where it is drawn; that of a node made first, where there are such."""
+        return _mean_seconds(self.conditions.cold_start)
+
+    def seeded(self, seed: int) -> Scenario:
+        """The same, with other draws of all that is drawn."""
+        return replace(self, conditions=replace(self.conditions, seed=seed))
+
     def hash(self) -> str:
         """Of all that it says, arrays included, the same on any machine."""
         digest = hashlib.sha256()
@@ -78,5 +89,16 @@ class Scenario:
             yield trace.prompt_blocks.hashes.astype("<i8").tobytes()
         yield repr(self.engine).encode()
         yield repr(self.objectives).encode()
-        rest = (self.min_replicas, self.max_replicas, self.start_replicas, self.cold_start_seconds)
-        yield repr((*rest, self.scrape_interval_seconds, self.tick_seconds, self.score_from_seconds)).encode()
+        yield repr(self.conditions).encode()
+        rest = (self.min_replicas, self.max_replicas, self.start_replicas, self.tick_seconds, self.score_from_seconds)
+        yield repr(rest).encode()
+
+
+def _mean_seconds(cold_start: Constant | Jittered | Sampled | WarmAndColdNodes) -> float:
+    match cold_start:
+        case Constant() | Jittered():
+            return cold_start.seconds
+        case Sampled():
+            return math.fsum(cold_start.samples_seconds) / len(cold_start.samples_seconds)
+        case WarmAndColdNodes():
+            return _mean_seconds(cold_start.cold)

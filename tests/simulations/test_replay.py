@@ -16,6 +16,7 @@ from simulations.engine import Engine, StepTime, shipped_engine
 from simulations.foreseeable import foreseeable, mean_work, request_work_seconds, schedule
 from simulations.peers.rules import hpa_on_in_flight
 from simulations.replay import Replay, Schedule, replay
+from simulations.scenario import Scenario
 from simulations.traces import Trace, shipped_trace
 
 ENGINE = shipped_engine("llama2-7b_a40_tp1")
@@ -154,12 +155,16 @@ def test_the_work_of_a_request_is_what_the_coefficients_say() -> None:
     assert mean[[7, 9]].tolist() == [0, 0]
 
 
+def scenario(trace: Trace, *, cold_start_seconds: float, max_replicas: int) -> Scenario:
+    return Scenario(trace, ENGINE, OBJECTIVES, Conditions(Constant(cold_start_seconds)), max_replicas)
+
+
 def test_the_foreseeable_creates_a_cold_start_ahead() -> None:
     quiet, busy = np.arange(0, 1800, 10.0), np.arange(1800, 3600, 0.5)
     arrived = np.concatenate((quiet, busy))
     trace = Trace.of("step", arrived, np.full(arrived.size, 1000), np.full(arrived.size, 200))
-    plan = schedule(trace, ENGINE, 0.8, cold_start_seconds=300, min_replicas=1, max_replicas=50)
-    later = schedule(trace, ENGINE, 0.8, cold_start_seconds=60, min_replicas=1, max_replicas=50)
+    plan = schedule(scenario(trace, cold_start_seconds=300, max_replicas=50), 0.8)
+    later = schedule(scenario(trace, cold_start_seconds=60, max_replicas=50), 0.8)
     top = max(plan.replicas)
     assert top == max(later.replicas) > 1
     assert later.replicas.index(top) - plan.replicas.index(top) == (300 - 60) / 15
@@ -167,9 +172,9 @@ def test_the_foreseeable_creates_a_cold_start_ahead() -> None:
 
 def test_the_foreseeable_reaches_the_attainment_and_no_less() -> None:
     trace = shipped_trace().until(1800)
-    found = foreseeable(trace, ENGINE, objectives=OBJECTIVES, cold_start_seconds=60, max_replicas=24, tolerance=0.05)
+    found = foreseeable(scenario(trace, cold_start_seconds=60, max_replicas=24), tolerance=0.05)
     assert found is not None
     assert found.missed is not None
     assert found.reached.attainment >= 0.99 > found.missed.attainment
     assert found.missed.gpu_hours <= found.gpu_hours <= found.reached.gpu_hours
-    assert foreseeable(trace, ENGINE, objectives=OBJECTIVES, cold_start_seconds=60, max_replicas=1) is None
+    assert foreseeable(scenario(trace, cold_start_seconds=60, max_replicas=1)) is None
