@@ -48,6 +48,8 @@ ENDINGS: Final = re.compile(r"(\.(csv|parquet|pq|jsonl|ndjson|json|gz|zst|zstd))
 def read(path: str | Path) -> Trace:
     """The trace in a file, whatever of the known forms it has; TraceError says why there is none."""
     path = Path(path)
+    if path.is_fifo() or path.is_char_device():
+        raise TraceError(f"trace {path} is a stream, and a trace is read twice: write it to a file first")
     try:
         with path.open("rb") as file:
             magic = file.read(8)

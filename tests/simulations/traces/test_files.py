@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -194,6 +195,10 @@ def test_files_that_are_no_traces_are_named_for_what_they_are(tmp_path: Path) ->
         read(tmp_path / "none.csv")
     with pytest.raises(TraceError, match="cannot be read: Is a directory"):
         read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for stream in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(TraceError, match="is a stream, and a trace is read twice: write it to a file first"):
+            read(stream)
     for binary in (b"\xff\xfe\x00", b"ustar\x00\x00\x00\n1,2\n", HEADER.encode("utf-16")):
         with pytest.raises(TraceError, match="is not text"):
             given_as(tmp_path, binary)
