@@ -5,13 +5,15 @@ Nothing here changes what is known: the scheduler asks about placements that it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cluster.gpu_objects import UnreadableObjectError
 from policies.placement.demand import PodDemand
-from policies.placement.policy import Reason, Verdict, judge
+from policies.placement.policy import judge
+from policies.placement.scoring import ranked_scores
 from policies.placement.supply import NodeFacts
+from policies.placement.verdict import Reason, Verdict
 from scheduler_extender import wire
 from scheduler_extender.facts import Facts
 from scheduler_extender.spans import Text
@@ -19,6 +21,7 @@ from scheduler_extender.telemetry import Telemetry
 from scheduler_extender.wire import AskedNode, Json, NoAnswerError, PreemptQuestion, Question, Reply
 
 UNKNOWN_NODE: Final = Verdict(reason=Reason.NODE_UNKNOWN)
+_UNKNOWN: Final = Reason.NODE_UNKNOWN.value
 
 
 class Answers:
@@ -38,15 +41,14 @@ class Answers:
             return wire.filtered_names(names, {}, {})
         self._expect_whole(names)
         table = self._facts.board.table(demand)
-        passing = table.passing
-        passed = [name for name in names if name in passing]
-        if len(passed) == len(names):
-            return wire.filtered_names(passed, {}, {})
-        refused = table.refused
-        failed, unresolvable = self._sorted(
-            (name, refused.get(name, UNKNOWN_NODE)) for name in names if name not in passing
-        )
-        return wire.filtered_names(passed, failed, unresolvable)
+        if table.passing.issuperset(names):
+            return wire.filtered_names(names, {}, {})
+        passing, unresolvable = table.passing, table.unresolvable
+        resolvable = table.failed.get
+        failed = {n: resolvable(n, _UNKNOWN) for n in names if n not in passing and n not in unresolvable}
+        refused = {n: unresolvable[n] for n in names if n in unresolvable}
+        self._telemetry.count_refused((*failed.values(), *refused.values()))
+        return wire.filtered_names([n for n in names if n in passing], failed, refused)
 
     def filter_nodes(self, body: Text, question: Question) -> Reply:
         """Whole nodes, judged as the question shows them. May be called from any thread."""
@@ -61,12 +63,15 @@ class Answers:
         if demand.gpus == 0:
             return wire.prioritized((name, 0) for name in names)
         self._expect_whole(names)
-        return wire.prioritized(self._scored(names, self._facts.board.table(demand).passing))
+        preference = self._facts.board.table(demand).preference
+        preferences = [preference.get(name, 0.0) for name in names]
+        return wire.prioritized(zip(names, _ranked(preferences), strict=True))
 
     def prioritize_nodes(self, question: Question) -> Reply:
         """Whole nodes, judged as the question shows them. May be called from any thread."""
         _, verdicts = self._judged(question)
-        return wire.prioritized(self._scored([node.name for node in question.nodes or ()], verdicts))
+        names = [node.name for node in question.nodes or ()]
+        return wire.prioritized(zip(names, _ranked([verdicts[name].preference for name in names]), strict=True))
 
     def preempt(self, question: PreemptQuestion) -> Reply:
         """Those nodes that we would not refuse once the victims are gone."""
@@ -117,10 +122,6 @@ class Answers:
                 verdicts[node.name] = of_class[facts]
         return [node for node in nodes if verdicts[node.name].fits], verdicts
 
-    def _scored(self, names: Iterable[str], verdicts: Mapping[str, Verdict]) -> list[tuple[str, int]]:
-        """The names in their order; nodes of one verdict are of one score."""
-        return [(name, verdicts.get(name, UNKNOWN_NODE).score) for name in names]
-
     def _sorted(self, refused: Iterable[tuple[str, Verdict]]) -> tuple[dict[str, str], dict[str, str]]:
         """Refused nodes with the reasons: those that preemption may help, and the others."""
         failed: dict[str, str] = {}
@@ -130,3 +131,10 @@ class Answers:
                 (failed if verdict.reason.resolvable else unresolvable)[name] = verdict.reason.value
         self._telemetry.count_refused((*failed.values(), *unresolvable.values()))
         return failed, unresolvable
+
+
+def _ranked(preferences: Sequence[float]) -> Iterable[int]:
+    """As `policies.placement.scoring` ranks them; of thousands of nodes there are few different ones."""
+    different = list(set(preferences))
+    score_of = dict(zip(different, ranked_scores(different), strict=True))
+    return map(score_of.__getitem__, preferences)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from policies.placement.demand import PodDemand
-from policies.placement.policy import PlacementSettings, Verdict, judge
+from policies.placement.policy import judge
+from policies.placement.settings import PlacementSettings
 from policies.placement.supply import NodeFacts
+from policies.placement.verdict import Verdict
 
 TABLES: Final = 32
 """Demands whose verdicts are kept by the names of the nodes; 5,000 nodes are 0.3 MB each."""
@@ -58,26 +60,39 @@ class Opinion:
 
 
 class Table:
-    """What each node is told about one demand."""
+    """What each node is told about one demand, laid out as it is asked for."""
 
-    __slots__ = ("_opinion", "passing", "refused")
+    __slots__ = ("_opinion", "failed", "passing", "preference", "unresolvable")
 
     def __init__(self, opinion: Opinion, classes: Classes) -> None:
-        self.passing: dict[str, Verdict] = {}
-        self.refused: dict[str, Verdict] = {}
+        self.passing: set[str] = set()
+        self.failed: dict[str, str] = {}
+        """The words of a refusal that preemption may help."""
+        self.unresolvable: dict[str, str] = {}
+        """Those of any other."""
+        self.preference: dict[str, float] = {}
+        """Of the nodes that pass."""
         self._opinion = opinion
         for name, number in classes.of_node.items():
-            verdict = opinion.of(number)
-            (self.passing if verdict.reason is None else self.refused)[name] = verdict
+            self._put(name, number)
 
     def place(self, name: str, number: int) -> None:
-        verdict = self._opinion.of(number)
         self.drop(name)
-        (self.passing if verdict.fits else self.refused)[name] = verdict
+        self._put(name, number)
 
     def drop(self, name: str) -> None:
-        self.passing.pop(name, None)
-        self.refused.pop(name, None)
+        self.passing.discard(name)
+        self.failed.pop(name, None)
+        self.unresolvable.pop(name, None)
+        self.preference.pop(name, None)
+
+    def _put(self, name: str, number: int) -> None:
+        verdict = self._opinion.of(number)
+        if verdict.reason is None:
+            self.passing.add(name)
+            self.preference[name] = verdict.preference
+        else:
+            (self.failed if verdict.resolvable else self.unresolvable)[name] = verdict.reason.value
 
 
 class Board:

@@ -17,8 +17,8 @@ from pydantic_core import ErrorDetails
 from cluster.files import ConfigError, documents, unreadable
 from policies.placement.model_config import ModelConfigError
 from policies.placement.models import ModelTable, shipped_models
-from policies.placement.policy import PlacementSettings
 from policies.placement.products import ProductTable, ProductTableError, shipped_products
+from policies.placement.settings import PlacementSettings
 
 
 class _Strict(BaseModel):

@@ -12,6 +12,7 @@ from policies.placement.models import ModelTable
 from policies.placement.reading import read_demand
 
 REMEMBERED: Final = 2048
+WHOLE_REMEMBERED: Final = 256
 
 
 class Demands:
@@ -19,12 +20,20 @@ class Demands:
 
     def __init__(self, models: ModelTable) -> None:
         self.models = models
+        self._whole: dict[bytes, PodDemand] = {}
         self._known: dict[bytes, PodDemand] = {}
         self._equal: dict[PodDemand, PodDemand] = {}
 
     def of(self, pod: Json) -> PodDemand:
         """What the pod asks; raises `UnreadableObjectError` where it is no pod."""
-        return self.of_seen(seen_pod(pod))
+        # The same pod comes to be filtered, then to be prioritized: its bytes are found ten times as fast as read.
+        whole = orjson.dumps(pod)
+        demand = self._whole.get(whole)
+        if demand is None:
+            demand = self._whole[whole] = self.of_seen(seen_pod(pod))
+            if len(self._whole) > WHOLE_REMEMBERED:
+                del self._whole[next(iter(self._whole))]
+        return demand
 
     def read(self, pod: Json) -> PodDemand:
         """The same without memory, for another thread."""

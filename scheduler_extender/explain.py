@@ -7,8 +7,11 @@ from typing import Any, Final
 
 from policies.gpu_memory import GIB
 from policies.placement.demand import PodDemand
-from policies.placement.policy import PlacementSettings, Verdict, judge
+from policies.placement.policy import judge
+from policies.placement.remedies import memory_sentence
+from policies.placement.settings import PlacementSettings
 from policies.placement.supply import NodeFacts
+from policies.placement.verdict import Verdict
 from scheduler_extender.answers import UNKNOWN_NODE
 from scheduler_extender.facts import Facts
 
@@ -28,7 +31,11 @@ def explanation(pod: str, demand: PodDemand, facts: Facts) -> dict[str, Any]:
 
 def _node(name: str, has: NodeFacts | None, demand: PodDemand, settings: PlacementSettings) -> dict[str, Any]:
     verdict = UNKNOWN_NODE if has is None else judge(demand, has, settings)
-    return {"node": name, **told_verdict(verdict), "has": None if has is None else told(has)}
+    said = None
+    if has is not None and demand.gpus:
+        memory = next((s.memory_bytes for s in has.slices if s.resource == demand.resource), has.memory_bytes_per_gpu)
+        said = memory_sentence(demand, verdict, memory, settings)
+    return {"node": name, **told_verdict(verdict), "memorySaid": said, "has": None if has is None else told(has)}
 
 
 def told_verdict(verdict: Verdict) -> dict[str, Any]:
