@@ -38,6 +38,7 @@ PACKED_OTHERWISE: Final = (
     (b"\x04\x22\x4d\x18", "lz4"),
 )
 PARQUET: Final = b"PAR1"
+BOM: Final = b"\xef\xbb\xbf"
 # Enough for any header, and for the first of a file of JSON lines.
 PEEK_BYTES: Final = 1 << 20
 PART_BYTES: Final = 4 << 20
@@ -89,7 +90,7 @@ def _read(path: Path, packed: str | None) -> Gathered:
         raise TraceError(f"trace {path.name} is empty: give a file with a header and at least one row")
     if head.startswith(PARQUET):
         return _parquet(path, packed)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    if head.lstrip(BOM + b" \t\r\n")[:1] in (b"{", b"["):
         return _json(path, packed, head)
     return _csv(path, packed, head)
 
@@ -110,8 +111,12 @@ def _csv(path: Path, packed: str | None, head: bytes) -> Gathered:
     if "\0" in text:
         raise TraceError(f"trace {path.name} is not text (byte {line.index(0)}): give CSV, Parquet or JSON")
     header = [column.strip() for column in next(csv.reader([text]), [])]
-    layout = recognised(path.name, header)
+    found = recognised(path.name, header)
+    layout = replace(found, block_hashes="")
     gathered = Gathered(path.name, layout)
+    if found.block_hashes:
+        words = f"trace {path.name}: {found.block_hashes} is not read from CSV, and prompts have nothing in common"
+        gathered.notes.append(f"{words}: give JSON lines or Parquet")
     if not rows.strip():
         return gathered
     kinds: dict[str, Any] = dict.fromkeys(layout.columns, pa.float64())
@@ -129,7 +134,7 @@ def _csv(path: Path, packed: str | None, head: bytes) -> Gathered:
                 pyarrow.csv.ConvertOptions(column_types=kinds, include_columns=list(layout.columns)),
             )
             _gather(gathered, reader)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise TraceError(_csv_words(path.name, header, str(error))) from error
     return gathered
 
@@ -184,20 +189,21 @@ def _parquet(path: Path, packed: str | None) -> Gathered:
 def _json(path: Path, packed: str | None, head: bytes) -> Gathered:
     """JSON lines, an array of rows, or what a load generator wrote."""
     first, end, _ = head.partition(b"\n")
-    if end and first.lstrip(b"\xef\xbb\xbf ").startswith(b"{"):
+    if end and first.lstrip(BOM + b" ").startswith(b"{"):
         try:
             row = json.loads(first)
         except ValueError:
             row = None
         if isinstance(row, dict) and not benches.is_vllm_bench(row):
-            return _json_lines(path, packed, list(row))
+            return _json_lines(path, packed, list(row), marked=first.startswith(BOM))
     with _stream(path, packed) as stream:
         text = stream.read()
     try:
         document = json.loads(text)
     except ValueError as error:
         said = str(error)
-        if said.startswith("Extra data") and benches.is_vllm_bench(json.loads(text.lstrip().partition(b"\n")[0])):
+        several = said.startswith("Extra data")
+        if several and benches.is_vllm_bench(json.JSONDecoder().raw_decode(text.decode("utf-8-sig").lstrip())[0]):
             raise TraceError(
                 f"trace {path.name} holds several runs of vllm bench serve: give a file of one, "
                 "as it is written without --append-result"
@@ -239,18 +245,19 @@ def _schema(layout: Layout) -> Any:
     return pa.schema(fields)
 
 
-def _json_lines(path: Path, packed: str | None, columns: Sequence[str]) -> Gathered:
+def _json_lines(path: Path, packed: str | None, columns: Sequence[str], *, marked: bool) -> Gathered:
     layout = _json_layout(path.name, columns)
     gathered = Gathered(path.name, layout)
     try:
         with _stream(path, packed) as stream:
+            stream.read(len(BOM) if marked else 0)
             reader = pyarrow.json.open_json(
                 stream,
                 pyarrow.json.ReadOptions(use_threads=False, block_size=PART_BYTES),
                 pyarrow.json.ParseOptions(explicit_schema=_schema(layout), unexpected_field_behavior="ignore"),
             )
             _gather(gathered, reader)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         said = str(error).removeprefix("JSON parse error: ")
         row = re.search(r" in row (\d+)$", said)
         where = f"request {gathered.rows + int(row[1]) + 1}" if row else "a row"

@@ -128,6 +128,7 @@ class Gathered:
         self.name = name
         self.layout = layout
         self.rows = 0
+        self.notes: list[str] = []
         self._times: list[NDArray[np.float64]] = []
         self._prompts: list[NDArray[np.int32]] = []
         self._outputs: list[NDArray[np.int32]] = []
@@ -161,15 +162,14 @@ class Gathered:
             raise TraceError(f"trace {name} holds no request: give one with at least one row")
         arrived = np.concatenate(self._times)
         prompts, outputs = np.concatenate(self._prompts), np.concatenate(self._outputs)
-        notes: list[str] = []
-        blocks = self._blocks(prompts, notes) if self._counts else None
+        blocks = self._blocks(prompts) if self._counts else None
         if form.failed_is_zero:
             done = (prompts > 0) & (outputs > 0)
             lost = self.rows - int(np.count_nonzero(done))
             if lost == self.rows:
                 raise TraceError(f"trace {name} holds no request that was answered: give one with some that were")
             if lost:
-                notes.append(
+                self.notes.append(
                     f"trace {name}: {lost} of {self.rows} requests have a length of 0, as {form.whose} format writes "
                     "failed ones: they are left out, and so is their load"
                 )
@@ -180,7 +180,7 @@ class Gathered:
             arrived -= first
         elif first >= CLOCK_SECONDS:
             arrived -= first
-            notes.append(
+            self.notes.append(
                 f"trace {name}: {self.layout.time} begins at {first:.15g} s, which is a clock's: "
                 "times are counted from the first request"
             )
@@ -189,11 +189,11 @@ class Gathered:
             *(name, arrived, prompts, outputs),
             source=source,
             prompt_blocks=blocks,
-            notes=tuple(notes),
+            notes=tuple(self.notes),
             columns=self.layout.columns,
         )
 
-    def _blocks(self, prompts: NDArray[np.int32], notes: list[str]) -> PromptBlocks | None:
+    def _blocks(self, prompts: NDArray[np.int32]) -> PromptBlocks | None:
         """The prompts' blocks, of the size that their numbers fit; None, and said, where they fit none."""
         counts, hashes = np.concatenate(self._counts), np.concatenate(self._hashes)
         self._hashes.clear()  # a copy of millions
@@ -209,13 +209,13 @@ class Gathered:
             if share == 1.0:
                 break
         if share < BLOCKS_FIT:
-            notes.append(
+            self.notes.append(
                 f"trace {self.name}: the numbers of {self.layout.block_hashes} fit no block size: "
                 "they are left out, and prompts have nothing in common"
             )
             return None
         if size != published:
-            notes.append(
+            self.notes.append(
                 f"trace {self.name}: {self.layout.block_hashes} are of blocks of {size} tokens by their number"
             )
         return PromptBlocks(size, np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))), hashes)

@@ -111,6 +111,7 @@ def test_published_formats_are_known_by_their_columns(
 def test_prompt_blocks_come_with_the_size_that_their_number_tells(tmp_path: Path) -> None:
     mooncake = given_as(tmp_path, MOONCAKE)
     assert blocks_of(mooncake) == [list(range(14)), [0, 462]]
+    assert blocks_of(given_as(tmp_path, "\ufeff" + MOONCAKE)) == blocks_of(mooncake)
     assert mooncake.prompt_blocks is not None
     assert mooncake.prompt_blocks.tokens_per_block == 512
     rows = [{"timestamp": n, "input_length": 64 * n, "output_length": 1, "hash_ids": list(range(n))} for n in (3, 5)]
@@ -122,6 +123,9 @@ def test_prompt_blocks_come_with_the_size_that_their_number_tells(tmp_path: Path
     fitting_none = given_as(tmp_path, "\n".join(map(json.dumps, rows)) + "\n")
     assert fitting_none.prompt_blocks is None
     assert "fit no block size" in fitting_none.notes[0]
+    in_csv = given_as(tmp_path, 'timestamp,input_length,output_length,hash_ids\n0,900,5,"[0, 1]"\n')
+    assert (in_csv.requests, in_csv.prompt_blocks) == (1, None)
+    assert "hash_ids is not read from CSV" in in_csv.notes[0]
 
 
 def test_failed_requests_of_burstgpt_are_left_out_and_said(tmp_path: Path) -> None:
@@ -169,6 +173,7 @@ def test_a_clocks_stamps_are_counted_from_the_first_and_said(tmp_path: Path) -> 
         ("[1]", "holds no request: give an array of objects"),
         ('[{"arrived_at": 1, "num_prefill_tokens": "x", "num_decode_tokens": 1}]', "has a row that cannot be read"),
         ('{"a":\n', "is not JSON"),
+        ('[{"a": 1}] [', "is not JSON .Extra data"),
     ],
 )
 def test_a_trace_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:
