@@ -236,13 +236,16 @@ def main() -> None:
         }
         for i, asked in enumerate(CHECKPOINTS):
             print(f"\n{asked} x the GPUs asked for")
-            print(f"{'':26}{'of the bound %':>16}{'TP-8 placed %':>16}{'TP-4 placed %':>16}{'misplaced':>12}")
+            print(f"{'':26}{'of the bound %':>16}{'TP-8 placed %':>16}{'TP-4 placed %':>16}{'misplaced':>16}")
             for name, told in results.items():
                 at = [at_all[i] for at_all in told]
-                print(
-                    f"{name:26}{interval([each.share_of_bound for each in at]):>16}{interval([each.tp8 for each in at]):>16}"
-                    f"{interval([each.tp4 for each in at]):>16}{mean(each.misplaced for each in at):>12.0f}"
+                columns = (
+                    interval([each.share_of_bound for each in at]),
+                    interval([each.tp8 for each in at]),
+                    interval([each.tp4 for each in at]),
+                    f"{mean(each.misplaced for each in at):.0f}",
                 )
+                print(f"{name:26}" + "".join(f"{column:>16}" for column in columns))
 
 
 if __name__ == "__main__":
