@@ -110,7 +110,10 @@ def _csv(path: Path, packed: str | None, head: bytes) -> Gathered:
         raise TraceError(f"trace {path.name} is not text (byte {error.start}): give CSV, Parquet or JSON") from error
     if "\0" in text:
         raise TraceError(f"trace {path.name} is not text (byte {line.index(0)}): give CSV, Parquet or JSON")
-    header = [column.strip() for column in next(csv.reader([text]), [])]
+    try:
+        header = _fields(text)
+    except csv.Error as error:
+        raise TraceError(f"trace {path.name} has a header that is none of CSV ({error}): mend it") from error
     found = recognised(path.name, header)
     layout = replace(found, block_hashes="")
     gathered = Gathered(path.name, layout)
@@ -139,6 +142,10 @@ def _csv(path: Path, packed: str | None, head: bytes) -> Gathered:
     return gathered
 
 
+def _fields(line: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line.strip("\r")]), [])]
+
+
 def _distinct(header: Sequence[str]) -> list[str]:
     """Two columns of one name would be taken for one: all but the first get a name that nobody asks for."""
     return [column if header.index(column) == place else f"{column} #{place}" for place, column in enumerate(header)]
@@ -146,7 +153,10 @@ def _distinct(header: Sequence[str]) -> list[str]:
 
 def _instants(rows: bytes, place: int) -> Any:
     """The type of dates with times: whether they name a zone is seen in the first."""
-    first = next(csv.reader([rows.split(b"\n", 1)[0].decode("utf-8", "replace")]), [])
+    try:
+        first = _fields(rows.split(b"\n", 1)[0].decode("utf-8", "replace"))
+    except csv.Error:
+        first = []  # the reader will say what is wrong with it
     zoned = place < len(first) and re.search(ZONE, first[place]) is not None
     return pa.timestamp("ns", "UTC" if zoned else None)
 

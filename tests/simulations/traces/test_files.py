@@ -324,3 +324,51 @@ def test_many_parts_make_one_trace(tmp_path: Path) -> None:
     assert np.array_equal(trace.arrived_at_seconds, times)
     with pytest.raises(TraceError, match="num_decode_tokens of request 700001 cannot be read"):
         given_as(tmp_path, text + "700000,1,none of it\n")
+
+
+WHOLE = (
+    (HEADER + "0.5,10,5\n1.5,20,7\n").encode(),
+    b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n",
+    MOONCAKE.encode(),
+    json.dumps({"input_lens": [1, 2], "output_lens": [3, 4], "start_times": [5.0, 6.0]}).encode(),
+    json.dumps(
+        [{"start_time": 1.0, "info": {"input_tokens": 3, "output_tokens": 4}, "error": None}], indent=1
+    ).encode(),
+    json.dumps([{"arrived_at": 1.0, "num_prefill_tokens": 3, "num_decode_tokens": 4}]).encode(),
+)
+
+
+@given(
+    st.sampled_from(WHOLE),
+    st.sampled_from(sorted(PACKINGS)),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+    st.floats(0, 1),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=150)
+def test_no_damage_to_a_file_ends_in_anything_but_a_trace_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory,
+    whole: bytes,
+    packing: str,
+    changes: list[tuple[float, int]],
+    kept: float,
+    damaged_before_packing: bool,
+) -> None:
+    def damaged(raw: bytes) -> bytes:
+        torn = bytearray(raw)
+        for share, value in changes:
+            torn[int(share * (len(torn) - 1))] = value
+        return bytes(torn[: int((0.5 + kept) * len(torn))])
+
+    pack = PACKINGS[packing]
+    content = pack(damaged(whole)) if damaged_before_packing else damaged(pack(whole))
+    said = ""
+    try:
+        trace = given_as(tmp_path_factory.getbasetemp(), content, "damaged")
+    except TraceError as refused:
+        said = str(refused)
+    else:
+        assert trace.requests >= 1
+        assert np.isfinite(trace.arrived_at_seconds).all()
+        assert min(trace.prompt_tokens.min(), trace.output_tokens.min()) >= 1
+    assert "\n" not in said
