@@ -1,0 +1,83 @@
+"""How the fields of a Kubernetes object are read here: closed models, quantities, and one sentence a mistake."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Fields(BaseModel):
+    """Camel case outside, and closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+_SUFFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+
+def _quantity(value: Any) -> float:
+    """Of a Kubernetes quantity such as 60, "0.8", 500m or 2k."""
+    found = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(Ki|Mi|Gi|Ti|[numkMGT]?)", str(value).strip())
+    if found is None or isinstance(value, bool):
+        raise ValueError('it must be a quantity such as 60, "0.8" or 500m')
+    return float(found[1]) * {**_SUFFIXES, **_BINARY}[found[2]]
+
+
+Quantity = Annotated[float, BeforeValidator(_quantity)]
+
+
+class FieldsError(ValueError):
+    """An object cannot be read; `problems` says all that is wrong, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def checked(model: type[M], document: Any, prefix: str) -> M:
+    """The object's part as the model has it; fields left empty count as left out."""
+    try:
+        return model.model_validate(_without_empty(document))
+    except ValidationError as error:
+        raise FieldsError([_sentence(prefix, dict(detail)) for detail in error.errors(include_url=False)]) from None
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_empty(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value
+
+
+def _sentence(prefix: str, detail: dict[str, Any]) -> str:
+    path = prefix
+    for step in detail["loc"]:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    shown = json.dumps(detail["input"], ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
+    match detail["type"]:
+        case "missing":
+            return f"{path} is missing: it must be given"
+        case "extra_forbidden":
+            return f"{path} is not a field that is known here: remove it or mend its name"
+        case "value_error":
+            return f"{path} is {shown}: {detail['ctx']['error']}"
+        case _:
+            reason = str(detail["msg"]).replace("Input should be", "it must be").partition(", unable")[0]
+            return f"{path} is {shown}: {reason}"
+
+
+def hint(name: str, known: list[str]) -> str:
+    """A name that was perhaps meant."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
