@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from statistics import median
 from time import process_time_ns
+from typing import Final
 
 from benchmarks.parts.measuring import Row, held_bytes, high, seconds, show, show_machine, size, times, within
 from benchmarks.parts.weeks import full_story
@@ -18,11 +19,14 @@ from tests.policies.scaling.story import policy
 TICKS = 2_000
 """More than eight hours of ticks, 100 of them with a refit."""
 
+FEW: Final = 3
+"""Pods to which the target speaks; each more is counters more to look at."""
+
 
 def main() -> None:
     """Print one table for a small target and one for a large one."""
     show_machine()
-    for pods in (3, 50):
+    for pods in (FEW, 50):
         measure(pods)
 
 
@@ -55,7 +59,7 @@ def measure(pods: int) -> None:
     show(
         f"decide: {pods} pods, {bins}, forecast fitted; processor time of {TICKS} ticks",
         [
-            against("decide, median", median(deciding), bound, "<= 1 ms", 1e-3),
+            against("decide, median", median(deciding), bound, *(("<= 1 ms", 1e-3) if pods <= FEW else ())),
             against("decide, p99", high(deciding), bound),
             against("then, median", median(remembering), bound),
             against("then, p99", high(remembering), bound),

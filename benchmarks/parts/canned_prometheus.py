@@ -81,6 +81,8 @@ class Answers:
     tick: int = 0
     asked: dict[int, list[str]] = field(default_factory=dict)
     """Instant queries by the tick that they were asked in."""
+    ranges: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict)
+    """Forms of the range queries."""
     bodies: dict[tuple[str, ...], bytes] = field(default_factory=dict)
     stores: dict[int, Store] = field(default_factory=dict)
     """What one pod shows at each tick."""
@@ -142,7 +144,7 @@ def wave(name: str, start: float, end: float, step: float) -> Iterator[tuple[flo
 
 
 def application(answers: Answers) -> web.Application:
-    """The two paths of Prometheus, and four of our own."""
+    """The two paths of Prometheus, and five of our own."""
 
     async def query(request: web.Request) -> web.Response:
         form = await request.post()
@@ -151,9 +153,10 @@ def application(answers: Answers) -> web.Application:
         return web.Response(body=body, content_type="application/json")
 
     async def query_range(request: web.Request) -> web.Response:
-        form = await request.post()
-        start, end = (float(str(form[name])) for name in ("start", "end"))
-        body = answers.over_range(str(form["query"]), start, end, float(str(form["step"]).removesuffix("s")))
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        answers.ranges[tuple(form.values())] = form
+        start, end = (float(form[name]) for name in ("start", "end"))
+        body = answers.over_range(form["query"], start, end, float(form["step"].removesuffix("s")))
         return web.Response(body=body, content_type="application/json")
 
     async def set_tick(request: web.Request) -> web.Response:
@@ -167,6 +170,9 @@ def application(answers: Answers) -> web.Application:
     async def asked(request: web.Request) -> web.Response:
         return web.json_response(answers.asked[int(request.query["tick"])])
 
+    async def ranges(_: web.Request) -> web.Response:
+        return web.json_response(list(answers.ranges.values()))
+
     async def empty(_: web.Request) -> web.Response:
         return web.Response()
 
@@ -176,6 +182,7 @@ def application(answers: Answers) -> web.Application:
     served.router.add_get("/tick", set_tick)
     served.router.add_get("/prepare", prepare)
     served.router.add_get("/asked", asked)
+    served.router.add_get("/ranges", ranges)
     served.router.add_get("/empty", empty)
     return served
 

@@ -87,19 +87,15 @@ class History:
         fine, coarse = self.fine or _fine(policy), self.coarse or _coarse(policy)
         newest = max((bin.start + bin.seconds for bin in bins), default=0.0)
         since_fine = newest - policy.fine_keep_seconds
-        for bin in sorted(bins, key=lambda bin: bin.start):
-            row = _row(
-                bin.seconds,
-                bin.arrivals_per_second * bin.seconds,
-                bin.prompt_tokens_per_second * bin.seconds,
-                bin.generation_tokens_per_second * bin.seconds,
-                (bin.in_flight or 0.0) * bin.seconds,
-            )
-            end = bin.start + bin.seconds
-            if bin.seconds >= policy.coarse_step_seconds or end <= since_fine:
-                coarse = coarse.add(bin.start, end, row)
-            else:
-                fine = fine.add(bin.start, end, row)
+        loads = sorted((b.start, b.seconds, *_loads(b)) for b in bins)
+        if loads:
+            table = np.array(loads)
+            starts, seconds = table[:, 0], table[:, 1]
+            ends = starts + seconds
+            rows = np.column_stack((seconds, table[:, 2:] * seconds[:, np.newaxis]))
+            old = (seconds >= policy.coarse_step_seconds) | (ends <= since_fine)
+            coarse = coarse.add_all(starts[old], ends[old], rows[old])
+            fine = fine.add_all(starts[~old], ends[~old], rows[~old])
         mix = self.mix if self.mix.mix else _mix_of(bins, newest - policy.mix_output_seconds)
         return replace(self, fine=fine, coarse=coarse, mix=mix)
 
@@ -201,6 +197,11 @@ def _mix_of(bins: Sequence[LoadBin], since: float) -> MixSums:
     prompt = sum(bin.prompt_tokens_per_second * bin.seconds for bin in newest)
     output = sum(bin.generation_tokens_per_second * bin.seconds for bin in newest)
     return MixSums(prompt, arrivals, output, arrivals)
+
+
+def _loads(bin: LoadBin) -> tuple[float, float, float, float]:
+    in_flight = bin.in_flight or 0.0
+    return bin.arrivals_per_second, bin.prompt_tokens_per_second, bin.generation_tokens_per_second, in_flight
 
 
 def _row(seconds: float, arrivals: float, prompt_tokens: float, generation_tokens: float, in_flight: float) -> Row:

@@ -51,6 +51,24 @@ class Series:
             grown.sums[index - grown.first] += np.array(row, np.float32) * np.float32(overlap / (end - start))
         return grown
 
+    def add_all(self, starts: NDArray[np.float64], ends: NDArray[np.float64], rows: NDArray[np.float64]) -> Series:
+        """What `add` of each (start, end, row) after the other gives; `rows` is (stretches, COLUMNS)."""
+        some = ends > starts
+        starts, ends, rows = starts[some], ends[some], rows[some]
+        if not len(starts):
+            return self
+        step = self.step_seconds
+        low = np.floor(starts / step).astype(np.int64)
+        high = np.ceil(ends / step).astype(np.int64) - 1
+        grown = self._reaching(int(low.min()), int(high.max()))
+        for further in range(int((high - low).max()) + 1):
+            index = low + further
+            overlap = np.minimum(ends, (index + 1) * step) - np.maximum(starts, index * step)
+            kept = (overlap > 0) & (index >= grown.first)
+            share = (overlap / (ends - starts))[kept, np.newaxis]
+            np.add.at(grown.sums, index[kept] - grown.first, (rows[kept] * share).astype(np.float32))
+        return grown
+
     def _reaching(self, low: int, high: int) -> Series:
         """A copy with room for bins low…high, the oldest beyond `keep` dropped."""
         if len(self.sums) == 0:
