@@ -50,6 +50,10 @@ class Answers:
         self._telemetry.count_refused((*failed.values(), *refused.values()))
         return wire.filtered_names([n for n in names if n in passing], failed, refused)
 
+    def settle(self) -> None:
+        """Take in what has changed; to be called before whole nodes are judged beside the loop."""
+        self._facts.settle()
+
     def filter_nodes(self, body: Text, question: Question) -> Reply:
         """Whole nodes, judged as the question shows them. May be called from any thread."""
         passed, verdicts = self._judged(question)

@@ -156,6 +156,7 @@ class Pages:
             if question.nodes is None:
                 of_names = self._answers.filter if verb is Verb.FILTER else self._answers.prioritize
                 return of_names(question)
+            self._answers.settle()
             if verb is Verb.FILTER:
                 return await loop.run_in_executor(self._beside, self._answers.filter_nodes, body, question)
             return await loop.run_in_executor(self._beside, self._answers.prioritize_nodes, question)
