@@ -97,7 +97,7 @@ def _scores(rows: Any) -> list[frozenset[int]]:
     for number in linked:
         if not any(number in group for group in groups):
             group = frozenset({number, *linked[number]})
-            if any(group - {member} - linked[member] for member in group):
+            if any(linked[member] | {member} != group for member in group):
                 return []  # linked in a chain or a cube, which is no group
             groups.append(group)
     return groups

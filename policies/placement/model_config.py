@@ -54,9 +54,14 @@ def shape_of_config(name: str, config: Config, *, source: str = "", weights_byte
     Raises `ModelConfigError`.
     """
     try:
-        return _shape(name, config, source, weights_bytes)
-    except (TypeError, KeyError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        shape = _shape(name, config, source, weights_bytes)
+    except ModelConfigError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ModelConfigError(f"model {name}: its config.json is not as one of a model is: {error}") from error
+    if shape.linear_parameters < 0 or shape.parameters <= 0 or (shape.latent_dims or 0) < 0:
+        raise ModelConfigError(f"model {name}: its config.json has sizes below 0")
+    return shape
 
 
 def _shape(name: str, config: Config, source: str, weights_bytes: int | None) -> ModelShape:
