@@ -156,16 +156,25 @@ class Comparison:
         return None if dollars is None or requests == 0 else 1000 * dollars / requests
 
     @property
+    def rivals(self) -> tuple[Outcome, ...]:
+        """The policies that could be had."""
+        return tuple(each for each in self.outcomes if not each.is_clairvoyant)
+
+    @property
+    def seeds_differ(self) -> bool:
+        """Whether the seeds drew anything that made a difference to any policy: else they say nothing of chance."""
+        return any(len({(run.slo_attainment, run.gpu_hours) for run in each.figures}) > 1 for each in self.outcomes)
+
+    @property
     def best(self) -> Outcome | None:
         """The one that keeps the objective at the fewest GPU-hours, if several seeds leave no doubt; else None.
 
         No doubt means: its interval of attainment is not below the objective, and that of its GPU-hours ends below
         where that of every other policy begins which keeps the objective or may keep it.
         """
-        attainment = self.scenario.objectives.attainment
-        rivals = [each for each in self.outcomes if not each.is_clairvoyant]
+        attainment, rivals = self.scenario.objectives.attainment, self.rivals
         keeping = [each for each in rivals if each.reaches(attainment)]
-        if len(self.seeds) < 2 or len(rivals) < 2 or not keeping:
+        if not self.seeds_differ or len(rivals) < 2 or not keeping:
             return None
         first = min(keeping, key=lambda each: each.gpu_hours.mean)
         others = [each for each in rivals if each is not first and _may_reach(each, attainment)]
