@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-cluster test-vllm test-all check bench docs clean parts
+.PHONY: help install demo test test-cluster test-vllm test-all record-hpa check bench docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test-vllm: $(INSTALLED) parts ## against a real vLLM server, on the CPU (install
 	$(BIN)/pytest -m vllm
 
 test-all: test test-cluster test-vllm ## every suite
+
+record-hpa: $(INSTALLED) parts ## the real HPA controller's decisions anew, into tests/data/hpa (5 minutes)
+	$(BIN)/python -m tests.real.hpa.record
 
 # Kubernetes, etcd, kwok and Prometheus in a cache outside the checkout; a second time this only looks.
 parts: $(INSTALLED)

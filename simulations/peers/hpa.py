@@ -296,7 +296,7 @@ def _milli(pod: Pod, readings: tuple[str, ...]) -> int | None:
         if value is None or not math.isfinite(value):
             return None
         total += value
-    return math.ceil(total * 1000)
+    return math.ceil(round(total * 1000, 6))  # 0.07 is 70 thousandths, and 0.07 * 1000 a little more
 
 
 def _is_ready(pod: Pod) -> bool:

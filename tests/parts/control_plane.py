@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,11 @@ USERS = {
 
 
 class ControlPlane:
-    """Its processes, their certificates, and kubeconfigs for whoever needs one."""
+    """Its processes, their certificates, and kubeconfigs for whoever needs one; `options` for them by their names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, Sequence[str]] | None = None) -> None:
         self.folder = folder
+        self.options = options or {}
         for name in ("log", "etcd", "kubeconfig"):
             (folder / name).mkdir(parents=True)
         self.binaries = build.ensure(build.KUBERNETES)
@@ -217,6 +219,7 @@ class ControlPlane:
         )
 
     def _spawn(self, name: str, *command: str | Path) -> Process:
+        command = (*command, *self.options.get(name, ()))
         process = Process(name, command, self.folder / "log" / f"{name}.log")
         self.processes[name] = process
         return process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,9 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
+def running_control_plane(folder: Path, options: Mapping[str, Sequence[str]] | None = None) -> Iterator[ControlPlane]:
     """With a node of many GPUs."""
-    running = ControlPlane(folder)
+    running = ControlPlane(folder, options)
     try:
         running.start()
         running.add_node("node-1", gpus=64)

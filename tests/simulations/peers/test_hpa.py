@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from policies.scaling.observation import Observation, Pod, PodSample, PodStage, 
 from simulations.peers.hpa import (
     Behavior,
     ExternalAverageMetric,
+    ExternalValueMetric,
     Hpa,
     HpaState,
     PodsMetric,
@@ -92,6 +95,56 @@ def test_without_any_reading_the_number_stands_and_only_the_first_one_found_is_r
 )
 def test_an_external_metric_by_average_value(observation: Observation, number: int) -> None:
     assert wanted(EXTERNAL, observation) == number
+
+
+@pytest.mark.parametrize(
+    ("observation", "number"),
+    [
+        (seen(6, 7), 3),  # ⌈13 / 10 × 2⌉
+        (seen(5, 6), 2),  # within a tenth
+        # Only those that are ready are multiplied.
+        (seen(20, others="ssp"), 2),
+        # One that drains is ready still, if it ever was.
+        (Observation(0, 1, (pod(1, 20), replace(pod(2, 0, PodStage.TERMINATING), ready_at=0.0))), 4),
+        (Observation(0, 1, (pod(1, 20), pod(2, 0, PodStage.TERMINATING))), 2),
+    ],
+)
+def test_an_external_metric_by_value(observation: Observation, number: int) -> None:
+    assert wanted(Hpa((ExternalValueMetric(("requests_waiting",), 10),), 1, 100), observation) == number
+
+
+def test_an_external_metric_that_is_not_there_holds_unless_its_server_says_zero() -> None:
+    silent = seen(None, None, None)
+    for metric in (ExternalAverageMetric, ExternalValueMetric):
+        hpa = Hpa((metric(("requests_waiting",), 5),), 1, 100)
+        assert wanted(hpa, silent) == 3
+        assert "cannot be read" in hpa.decide(silent, hpa.begin())[0].sentence
+        assert wanted(Hpa((metric(("requests_waiting",), 5, nothing_is_zero=True),), 1, 100), silent) == 0
+
+
+def test_of_several_metrics_the_greatest_counts_and_one_that_fails_holds_what_would_shrink() -> None:
+    hpa = Hpa((*EXTERNAL.metrics, PodsMetric(("requests_running",), 1)), 1, 100)
+
+    def with_running(observation: Observation, running: float) -> Observation:
+        pods = (replace(p, sample=replace(p.sample, requests_running=running)) for p in observation.pods if p.sample)
+        return replace(observation, pods=tuple(pods))
+
+    assert wanted(hpa, with_running(seen(10, 10), 1)) == 4
+    assert wanted(hpa, with_running(seen(10, 10), 3)) == 6
+    assert wanted(hpa, seen(10, 10)) == 4  # nothing runs that anybody knows of, and the other would grow
+    assert wanted(hpa, seen(1, 1)) == 2
+
+
+def test_at_zero_replicas_it_is_switched_off() -> None:
+    decision, state = EXTERNAL.decide(seen(desired=0), EXTERNAL.begin())
+    assert (decision.replicas, decision.changes) == (0, False)
+    assert state.recommendations == ((0.0, 0),)
+
+
+def test_a_reading_of_seven_hundredths_is_seventy_thousandths() -> None:
+    hpa = Hpa((PodsMetric(("kv_cache_usage",), 0.07),), 1, 100, tolerance_up=0.0, tolerance_down=0.0)
+    sample = PodSample(0.0, SampleState.FRESH, kv_cache_usage=0.07)
+    assert wanted(hpa, Observation(0, 1, (Pod("pod", PodStage.READY, 0.0, sample=sample),))) == 1
 
 
 def test_the_older_rules_double_at_most_and_shrink_to_the_highest_wish_of_five_minutes() -> None:
