@@ -87,6 +87,7 @@ class Extender:
             tasks.append(self.toucher.run())
         if self._cluster is not None and self._inventory_file is None:
             tasks.append(self._watch(self._cluster))
+        self._settle_soon()
         async with asyncio.TaskGroup() as group:
             for task in tasks:
                 group.create_task(task)
@@ -106,8 +107,8 @@ class Extender:
                 log.warning("nodes and pods are not known yet: %s", problem)
             waiting = [asyncio.create_task(watch.next_change(1.0)) for watch in watches if not watch.listed]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        self.facts.settle()
         self.answers.whole = True
+        self._settle()
         # What has come until now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

@@ -80,6 +80,10 @@ KINDS = [
 ]
 
 
+EVERYWHERE = "*"
+"""In a namespace's place: all of them."""
+
+
 class KubernetesStandIn:
     """Start it, `put` objects into it, and read from `requests` what was asked."""
 
@@ -159,7 +163,7 @@ class KubernetesStandIn:
             key = (self._plural(stored["kind"]), metadata["namespace"], metadata["name"])
             before = self.objects.get(key)
             if before and before.get("spec") != stored.get("spec"):
-                metadata["generation"] = before["metadata"]["generation"] + 1
+                metadata["generation"] = before["metadata"].get("generation", 1) + 1
             self._record("MODIFIED" if before else "ADDED", key, stored)
             self.objects[key] = stored
 
@@ -217,7 +221,7 @@ class KubernetesStandIn:
         shown = copy.deepcopy(thing)
         self._history.append((self.version, change, collection, shown))
         for queue, watched in self._watchers.items():
-            if watched == collection and not self.silent:
+            if watched in (collection, f"{EVERYWHERE}/{key[0]}") and not self.silent:
                 queue.put_nowait(json.dumps({"type": change, "object": shown}))
 
     # -- its answers ---------------------------------------------------------------------------------------
@@ -252,6 +256,10 @@ class KubernetesStandIn:
                 return self._review(body["spec"]["resourceAttributes"])
             case ["api", "v1", "namespaces", namespace, "events", *name]:
                 return self._event(request.method, namespace, name[0] if name else "", body)
+            case ["api", "v1", ("nodes" | "pods") as plural]:
+                return await self._collection(request, EVERYWHERE if plural == "pods" else "", plural)
+            case ["api", "v1", "namespaces", namespace, "pods", name]:
+                return self._pod(request.method, ("pods", namespace, name), body)
             case ["api", version] | ["apis", *_, version] if len(request.path.strip("/").split("/")) < 4:
                 return self._resources(request.path.strip("/").split("/", 1)[1], version)
             case [*_, "namespaces", namespace, plural]:
@@ -290,7 +298,11 @@ class KubernetesStandIn:
         bare = "as=PartialObjectMetadata" in request.headers["Accept"]
         if watches:
             return await self._watch(request, f"{namespace}/{plural}", bare=bare)
-        things = [thing for key, thing in sorted(self.objects.items()) if key[:2] == (plural, namespace)]
+        things = [
+            thing
+            for key, thing in sorted(self.objects.items())
+            if key[0] == plural and namespace in (EVERYWHERE, key[1])
+        ]
         first = int(request.query.get("continue", "0"))
         last = first + min(self.page, int(request.query.get("limit", self.page)))
         metadata = {"resourceVersion": str(self.version)}
@@ -313,7 +325,8 @@ class KubernetesStandIn:
             return response
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         for version, change, watched, thing in self._history:
-            if version > since and watched == collection and not self.silent:
+            plural = watched.partition("/")[2]
+            if version > since and collection in (watched, f"{EVERYWHERE}/{plural}") and not self.silent:
                 queue.put_nowait(json.dumps({"type": change, "object": thing}))
         if self.watches_end_at_once:
             queue.put_nowait(None)
@@ -369,6 +382,20 @@ class KubernetesStandIn:
                 },
             }
         )
+
+    def _pod(self, method: str, key: tuple[str, str, str], body: Any) -> web.Response:
+        denied = self._forbidden(method.lower(), "pods", key[1])
+        if denied is not None:
+            return denied
+        if key not in self.objects:
+            return _status(404, f'pods "{key[2]}" not found')
+        if method == "PATCH":
+            changed = copy.deepcopy(self.objects[key])
+            if body["metadata"].get("resourceVersion") not in (None, changed["metadata"]["resourceVersion"]):
+                return _status(409, "the object has been modified; please apply your changes to the latest version")
+            changed["metadata"].setdefault("annotations", {}).update(body["metadata"]["annotations"])
+            self.put(changed)
+        return web.json_response(self.objects[key])
 
     def _event(self, method: str, namespace: str, name: str, body: Any) -> web.Response:
         denied = self._forbidden("create" if method == "POST" else "patch", "events", namespace)
