@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -149,6 +153,128 @@ def demo(out: Path) -> None:
     except OSError as error:
         _mend([f"--out {out} cannot be written: {error.strerror or error}"])
     click.echo(f"{report} shows it all: open it in a browser")
+
+
+_WORLD = (
+    click.option(
+        "--engine", required=True, metavar="NAME|FILE", help="What a replica runs on; a wrong name lists all."
+    ),
+    click.option("--slo-ttft", type=float, required=True, metavar="S", help="Seconds promised to the first token."),
+    click.option("--slo-tpot", type=float, required=True, metavar="S", help="Seconds promised a token after it."),
+    click.option("--attainment", type=float, default=0.99, show_default=True, help="To which share of the requests."),
+    click.option("--cold-start", type=float, default=180.0, show_default=True, metavar="S", help="Created to ready."),
+    click.option("--cold-start-jitter", metavar="S|FILE", help="± so many seconds, or a file of measured cold starts."),
+    click.option("--min", type=int, default=1, show_default=True, metavar="N", help="Fewest replicas."),
+    click.option("--max", type=int, required=True, metavar="N", help="Most replicas."),
+    click.option("--start", type=int, metavar="N", help="Ready at time 0; else the fewest, or a schedule's first."),
+    click.option("--tick", type=float, default=15.0, show_default=True, metavar="S", help="Between two decisions."),
+    click.option(
+        "--scrape-interval", type=float, default=15.0, show_default=True, metavar="S", help="0: instant values."
+    ),
+    click.option("--score-from", type=float, default=0.0, metavar="S", help="Score only what arrives from then on."),
+    click.option("--clip-prompt", type=int, metavar="N", help="Cut longer prompts to so many tokens."),
+    click.option("--grace", type=float, metavar="S", help="Kill a removed replica after so long, and requeue."),
+    click.option(
+        "--router", default="least-outstanding", show_default=True, help="Or round-robin, random, two-choices."
+    ),
+    click.option("--slots", type=int, metavar="N", help="How many replicas the free GPUs hold."),
+    click.option("--client-timeout", type=float, metavar="S", help="Clients hang up without a first token."),
+    click.option("--client-retries", type=int, default=0, metavar="N", help="How often one that hung up asks again."),
+    click.option("--prefix-cache", is_flag=True, help="Keep answered prompts' KV blocks, where the trace tells them."),
+    click.option("--spot-losses", type=float, default=0.0, metavar="N", help="Nodes lost per replica and hour."),
+    click.option("--seed", default="0", show_default=True, metavar="N[,N…]", help="Several give intervals."),
+)
+_jobs = click.option("--jobs", default="1", show_default=True, metavar="N|ray://…", help="So many processes, or Ray.")
+_policy = click.option(
+    "--policy", "policies", multiple=True, metavar="NAME|FILE", help="preheat, static:N, hpa:target=16, hpa.yaml, …"
+)
+_metrics = click.option("--metrics", type=_file, metavar="FILE", help="Adapter rules, or `name: promql` pairs.")
+
+
+def _world(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `simulations.settings.Settings`, the same for all that simulate."""
+    for option in reversed(_WORLD):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def _mended() -> Iterator[None]:
+    """A user's mistake in a simulation is told in its sentences, and so is an extra that is not installed."""
+    from cluster.files import ConfigError
+    from policies.scaling.resource import InvalidResourceError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        _mend([f"this needs '{missing}', which is not installed: pip install 'preheat[sim]'"])
+    except (ConfigError, InvalidResourceError) as error:
+        _mend(error.problems)
+
+
+def _trace(text: str) -> Any:
+    """A file, one of those shipped, or what a Prometheus counted."""
+    from simulations.traces import TraceError, read, shipped_trace
+
+    try:
+        if not text.startswith("prometheus:"):
+            return shipped_trace(text) if text == "azure2023_conv" and not Path(text).exists() else read(text)
+        from cluster.errors import ClusterError
+        from cluster.prometheus_trace import address, fetch
+        from simulations.traces.rebuilt import rebuilt
+
+        try:
+            return rebuilt(asyncio.run(fetch(address(text, time.time()))))
+        except ClusterError as error:
+            _mend([f"{text}: {error}"])
+    except TraceError as error:
+        _mend([str(error)])
+
+
+@main.command()
+@click.argument("trace")
+@click.argument("more", nargs=-1, metavar="[POLICY]…")
+@_world
+@_policy
+@_metrics
+@click.option("--gpu-hour-price", type=float, metavar="P", help="For a column of dollars.")
+@click.option("--json", type=_file, metavar="OUT", help="All figures.")
+@click.option("--html", type=_file, metavar="OUT", help="A report that opens offline.")
+@click.option("--decisions", type=_file, metavar="DIR", help="A CSV of decisions for each policy.")
+@_jobs
+def replay(
+    trace: str,
+    more: tuple[str, ...],
+    policies: tuple[str, ...],
+    metrics: Path | None,
+    gpu_hour_price: float | None,
+    json: Path | None,
+    html: Path | None,
+    decisions: Path | None,
+    jobs: str,
+    **world: Any,
+) -> None:
+    """What each policy would have done to the requests of TRACE, side by side.
+
+    TRACE is a file, azure2023_conv, or prometheus:URL?target=NAMESPACE/NAME&from=…&to=…
+    """
+    with _mended():
+        from simulations.commands import ReplayRequest, replay_command
+        from simulations.settings import Settings
+
+        asked = ReplayRequest(
+            settings=Settings(**world),
+            policies=(*policies, *more),
+            metrics=metrics,
+            gpu_hour_price=gpu_hour_price,
+            json=json,
+            html=html,
+            decisions=decisions,
+            jobs=jobs,
+            command=shlex.join(["preheat", *sys.argv[1:]]),
+        )
+        replay_command(asked, _trace(trace))
 
 
 if __name__ == "__main__":

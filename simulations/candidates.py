@@ -28,14 +28,6 @@ _LABELS: dict[str, str] = {
 }
 
 
-class CandidateError(ValueError):
-    """No such policy; each of `problems` is one sentence that names the remedy."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A policy to be replayed, or the search for one."""
@@ -51,13 +43,13 @@ class Candidate:
 def candidates(
     asked: Sequence[str], scenario: Scenario, *, metrics: Definitions | None = None
 ) -> tuple[Candidate, ...]:
-    """All that were asked for, in their order, each once; a CandidateError says what is wrong with any of them."""
+    """All that were asked for, in their order, each once; a ConfigError says what is wrong with any of them."""
     found: list[Candidate] = []
     problems: list[str] = []
     for spec in asked:
         try:
             found += _candidates_of(spec.strip(), scenario, metrics)
-        except (CandidateError, ConfigError) as error:
+        except ConfigError as error:
             problems += error.problems
         except peers.PeerError as error:
             problems.append(str(error))
@@ -68,7 +60,7 @@ def candidates(
         if names.count(name) > 1
     ]
     if problems:
-        raise CandidateError(tuple(dict.fromkeys(problems)))
+        raise ConfigError(tuple(dict.fromkeys(problems)))
     return tuple(found)
 
 
@@ -80,13 +72,13 @@ def _candidates_of(spec: str, scenario: Scenario, metrics: Definitions | None) -
     if name == "static":
         return [_static(spec, rest)]
     if name in _LABELS and colon:
-        raise CandidateError((f"policy '{spec}': {name} takes no parameters: write {name}",))
+        raise ConfigError((f"policy '{spec}': {name} takes no parameters: write {name}",))
     if name == "preheat":
         return [_preheat(scenario)]
     if name in _CLAIRVOYANT:
         return [Candidate(name, _LABELS[name], _CLAIRVOYANT[name], *bounds)]
     if name not in peers.NAMES:
-        raise CandidateError((f"policy '{spec}' is not known: {_nearest(name)}",))
+        raise ConfigError((f"policy '{spec}' is not known: {_nearest(name)}",))
     policy = peers.peer(
         spec,
         objectives=scenario.objectives,
@@ -107,7 +99,7 @@ def _paths(spec: str) -> list[Path]:
         return [Path(spec)]
     paths = [Path(name) for name in sorted(glob.glob(spec))]
     if not paths:
-        raise CandidateError((f"--policy {spec}: no file is called so: name one that is there",))
+        raise ConfigError((f"--policy {spec}: no file is called so: name one that is there",))
     return paths
 
 
@@ -121,7 +113,7 @@ def _of_file(path: Path, scenario: Scenario, metrics: Definitions | None) -> lis
 
 def _static(spec: str, number: str) -> Candidate:
     if not number.strip().isdecimal() or int(number) < 1:
-        raise CandidateError((f"policy '{spec}': write static:N with the number of replicas, 1 or more",))
+        raise ConfigError((f"policy '{spec}': write static:N with the number of replicas, 1 or more",))
     replicas = int(number)
     return Candidate(f"static:{replicas}", "a fixed number of replicas", Schedule.static(replicas), replicas, replicas)
 

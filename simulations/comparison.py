@@ -57,12 +57,11 @@ def compare(
     outcomes = []
     for place, candidate in enumerate(candidates):
         runs = [judged[place * len(seeds) + number] for number in range(len(seeds))]
-        notes = dict.fromkeys(note for run in runs for note in (*candidate.notes, *run.notes))
         outcomes.append(
             Outcome(
                 name=candidate.name,
                 label=candidate.label,
-                notes=tuple(notes),
+                notes=(*candidate.notes, *runs[0].notes),
                 min_replicas=candidate.min_replicas,
                 max_replicas=candidate.max_replicas,
                 figures=tuple(run.figures for run in runs),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
+from cluster.files import ConfigError
+
 C = TypeVar("C")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,17 +22,13 @@ Jobs = int | str
 """So many processes, or the address of a Ray cluster."""
 
 
-class JobsError(ValueError):
-    """The workers cannot be had; the message names the remedy."""
-
-
 def jobs(text: str) -> Jobs:
     """What `--jobs` says: a number of processes, or `ray://HOST:PORT`."""
     if text.startswith("ray://") and len(text) > len("ray://"):
         return text
     if text.isdecimal() and int(text) >= 1:
         return int(text)
-    raise JobsError(f"--jobs is '{text}': give a number of processes, 1 or more, or ray://HOST:PORT")
+    raise ConfigError((f"--jobs is '{text}': give a number of processes, 1 or more, or ray://HOST:PORT",))
 
 
 def done(work: Callable[[C, T], R], shared: C, tasks: Sequence[T], jobs: Jobs) -> Iterator[tuple[int, R]]:
@@ -74,11 +72,13 @@ def _on_ray(work: Callable[[C, T], R], shared: C, tasks: Sequence[T], address: s
     try:
         ray = importlib.import_module("ray")
     except ModuleNotFoundError:
-        raise JobsError(f"--jobs {address} needs 'ray', which is not installed: pip install 'preheat[ray]'") from None
+        raise ConfigError(
+            (f"--jobs {address} needs 'ray', which is not installed: pip install 'preheat[ray]'",)
+        ) from None
     try:
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, OSError, RuntimeError) as error:
-        raise JobsError(f"--jobs {address}: no Ray cluster answers there ({_first_line(error)})") from error
+        raise ConfigError((f"--jobs {address}: no Ray cluster answers there ({_first_line(error)})",)) from error
     try:
         remote, kept = ray.remote(work), ray.put(shared)
         pending = {remote.remote(kept, task): number for number, task in enumerate(tasks)}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from cluster.files import ConfigError
 from policies.scaling.resource import Objectives
 from simulations.cold_start import Constant, Jittered, Sampled, WarmAndColdNodes
 from simulations.conditions import Conditions
@@ -14,17 +15,12 @@ from simulations.engine import Engine
 from simulations.traces.trace import Trace
 
 
-class ScenarioError(ValueError):
-    """The settings contradict each other or the trace; each of `problems` is one sentence that names the remedy."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Traffic, engine, promise and bounds; every policy of a comparison meets the same one."""
+    """Traffic, engine, promise and bounds; every policy of a comparison meets the same one.
+
+    A ConfigError says all that contradicts itself or the trace.
+    """
 
     trace: Trace
     engine: Engine
@@ -40,7 +36,7 @@ class Scenario:
 
     def __post_init__(self) -> None:
         if problems := tuple(self._problems()):
-            raise ScenarioError(problems)
+            raise ConfigError(problems)
 
     def _problems(self) -> Iterator[str]:
         if self.min_replicas < 0:
