@@ -48,7 +48,23 @@ def link_promise(node: NodeFacts, *, size: int, sets: int = 1) -> Evidence | Non
     if node.free_in_groups is not None:
         if sum(group // size for group in node.free_in_groups) < sets:
             return Evidence.UNKNOWN
-        only = asked == free and node.free_in_groups[:1] == (free,)
+        only = asked == free == max(node.free_in_groups)
         return Evidence.GUARANTEED if only else Evidence.LIKELY
-    groups = ceil(node.gpus / domain)
-    return Evidence.LIKELY if free >= groups * (size - 1) + 1 + (sets - 1) * size else Evidence.UNKNOWN
+    fewest = _fewest_sets(free, groups=ceil(node.gpus / domain), group=domain, size=size)
+    return Evidence.LIKELY if fewest >= sets else Evidence.UNKNOWN
+
+
+def _fewest_sets(free: int, *, groups: int, group: int, size: int) -> int:
+    """Linked sets that so many free GPUs hold however they lie: as many as possible are alone in their groups.
+
+    Each group first takes size - 1 of them without holding a set, then `size` for every set, and at last what is
+    left of the group for one set more. For one set this is free ≥ groups · (size - 1) + 1.
+    """
+    over = free - groups * (size - 1)
+    if over <= 0:
+        return 0
+    whole = (group - size + 1) // size
+    if over <= groups * whole * size:
+        return ceil(over / size)
+    last = group - whole * size - size + 1
+    return groups * whole + ceil((over - groups * whole * size) / last) if last else groups * whole

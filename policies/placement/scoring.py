@@ -38,7 +38,8 @@ def preference(
         cost += LIKELY_COSTS_GPUS
     if need_bytes is not None and has_bytes:
         cost += SNUGNESS_COUNTS * max(0.0, 1 - need_bytes / has_bytes)
-    return 1 / (1 + exp(cost))
+    # What differs by rounding only is the same.
+    return 1 / (1 + exp(round(cost, 6)))
 
 
 def tutorial_preference(node: NodeFacts, memory: MemoryFit) -> float:
