@@ -221,7 +221,8 @@ def _measure(metric: _Metric, definitions: Definitions) -> tuple[Measure, tuple[
     wanted = average if target.type == "AverageValue" else target.value
     if wanted is None or wanted <= 0:
         field = "averageValue" if target.type == "AverageValue" else "value"
-        raise FieldsError([f"{key}.target.{field} is {wanted or 'missing'}: give a quantity of more than 0"])
+        shown = "missing" if wanted is None else f"{wanted:g}"
+        raise FieldsError([f"{key}.target.{field} is {shown}: give a quantity of more than 0"])
     meaning = of_metric(name, "pods" if metric.type == "Pods" else "external", definitions)
     if metric.type == "Pods" and not shape(meaning.tree).by_pod:
         raise FieldsError(

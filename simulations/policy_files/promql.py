@@ -179,7 +179,7 @@ class _Reader:
         while at < len(query):
             found = _TOKEN.match(query, at)
             if found is None:
-                rest = query[at:].split()[0]
+                rest = re.findall(r"[\w$.:]+|\S", query[at:])[0]
                 remedy = "write a duration such as 5m in its place" if rest.startswith("$") else "remove or mend it"
                 self.refuse(at + 1, f"'{rest}' is not part of PromQL", remedy)
             kind = found.lastgroup or ""

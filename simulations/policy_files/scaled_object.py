@@ -84,7 +84,7 @@ class _Spec(Fields):
     min_replica_count: Count = 0
     max_replica_count: Annotated[int, Field(ge=1)] = DEFAULT_MAX_REPLICAS
     advanced: _Advanced = _Advanced()
-    triggers: Annotated[tuple[_TriggerFields, ...], Field(min_length=1)]
+    triggers: Annotated[list[_TriggerFields], Field(min_length=1)]
     fallback: _FallbackFields | None = None
 
 

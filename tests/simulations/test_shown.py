@@ -30,6 +30,7 @@ def samples(seen: SimulatedFleet) -> dict[str, WholeSample]:
 
 def test_every_bucket_agrees_with_the_two_around_the_objective() -> None:
     seen = fleet(2)
+    whole = samples(seen)
     for now in (0.0, 5.0, 300.0, 600.0):
         seen.advance(now)
         whole = samples(seen)
@@ -46,6 +47,7 @@ def test_every_bucket_agrees_with_the_two_around_the_objective() -> None:
 
 def test_times_of_whole_requests_are_those_of_the_requests_that_each_replica_finished() -> None:
     seen = fleet(1)
+    whole = samples(seen)
     for tick in range(50):
         seen.advance(15.0 * tick)
         if tick in (10, 20, 30):
