@@ -43,6 +43,11 @@ KV_BYTES: Final[Mapping[str, float]] = {
 }
 
 
+VARIABLES: Final = {"data_parallel_size": "VLLM_DP_SIZE", "data_parallel_rank": "VLLM_DP_RANK"}
+"""Variables that vLLM reads where the option is not given."""
+STAGES_VARIABLE: Final = "VLLM_PP_LAYER_PARTITION"
+
+
 class _Notes:
     """Where each field was read, and what could not be, while a pod is looked at."""
 
@@ -131,6 +136,8 @@ def _of_options(
         notes.sources["shape"] = shape.source
     dtype = read.text("dtype") or "auto"
     shape = _stored(shape, read.text("quantization"), dtype)
+    if STAGES_VARIABLE in started.env:
+        notes.remarks.append(f"{STAGES_VARIABLE} is set, and not regarded: stages are counted as equal")
     if read.text("hf_overrides"):
         notes.remarks.append("--hf-overrides may change the model's shape, and is not regarded")
     length = read.text("max_model_len")
@@ -194,6 +201,11 @@ class _Reader:
         value = self._options.values.get(field) or otherwise
         if value:
             self._notes.sources[field] = self._started.where
+            return value
+        variable = VARIABLES.get(field, "")
+        value = self._started.env.get(variable) or ""
+        if value:
+            self._notes.sources[field] = f"variable {variable}"
             return value
         told = self._file.get(field, self._file.get("model_tag") if field == "model" else None)
         if told is None:

@@ -167,6 +167,14 @@ def test_the_group_that_a_pod_belongs_to_is_known_or_said_to_be_unknown(
     assert (asked.data_parallel_local, asked.pods_in_group) == (data, pods)
 
 
+def test_variables_that_vllm_reads_are_read() -> None:
+    asked = demand(LLAMA_8B, gpus=4, env={"VLLM_DP_SIZE": "4"})
+    assert (asked.data_parallel, asked.sources["data_parallel_size"]) == (4, "variable VLLM_DP_SIZE")
+    assert demand(LLAMA_8B, "-dp", "2", gpus=4, env={"VLLM_DP_SIZE": "4"}).data_parallel == 2
+    stages = demand(LLAMA_8B, "-pp", "2", gpus=2, env={"VLLM_PP_LAYER_PARTITION": "12,20"})
+    assert any("VLLM_PP_LAYER_PARTITION is set" in remark for remark in stages.remarks)
+
+
 def test_a_pod_of_a_ray_cluster_is_of_a_group_of_unknown_size() -> None:
     asked = read_demand(SeenPod(containers=(container(LLAMA_8B, gpus=8),), labels={"ray.io/cluster": "c"}), MODELS)
     assert asked.pods_in_group is None
