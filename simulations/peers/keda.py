@@ -5,7 +5,7 @@ to an HPA as an External metric by AverageValue, which knows nothing of pending 
 0 (`ignoreNullValues` is true by default), so a metric of the pods, which is not there at zero replicas, never wakes
 a fleet; a router's counter of arrivals, where one is shown, does. The threshold and the metric by default are those
 of the chart of vLLM's production stack, its query summed over the pods.
-Left out here: fallback, modifiers, cron and several triggers.
+Fallback, modifiers, cron and several triggers are in `simulations.policy_files.keda_law`, for ScaledObjects of a file.
 """
 
 from __future__ import annotations
