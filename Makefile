@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## an hour of traffic under three autoscalers: a table, and d
 	$(BIN)/preheat demo
 
 test: $(INSTALLED) ## all that needs Python alone
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-cluster: $(INSTALLED) parts ## against a real control plane and Prometheus (built once, 8 to 25 minutes)
 	$(BIN)/pytest -m cluster

@@ -182,7 +182,7 @@ class Api:
     def _unanswered(self, error: Exception, seconds: float) -> UnansweredError:
         if isinstance(error, TimeoutError):
             self._counters.errors["timeout"] += 1
-            return UnansweredError(f"the API server at {self.host} did not answer within {seconds:g} s")
+            return UnansweredError(f"the API server at {self.host} did not answer within {seconds:.2g} s")
         self._counters.errors["connection"] += 1
         reason = " ".join(str(error).split()) or type(error).__name__
         return UnansweredError(f"the API server at {self.host} could not be asked: {reason}")
