@@ -109,7 +109,7 @@ def _of_one(name: str, value: float, limits: Sequence[float]) -> float:
         case "ln":
             return math.log(value) if value > 0 else -math.inf if value == 0 else math.nan
         case _:
-            return math.exp(value) if value < 709 else math.inf
+            return _power(math.e, value)
 
 
 def _of_infinity(name: str, value: float) -> float:
@@ -133,12 +133,12 @@ def _over(name: str, selector: Selector, shown: Shown) -> Vector:
 
 
 def _of_points(name: str, points: Points, start: float, end: float) -> float | None:
+    if name in ("rate", "increase", "delta"):
+        return _extrapolated(name, points, start, end)
+    if name == "irate":
+        return _last_rate(points)
     values = [value for _, value in points]
     match name:
-        case "rate" | "increase" | "delta":
-            return _extrapolated(name, points, start, end)
-        case "irate":
-            return _last_rate(points)
         case "avg_over_time":
             return added(values) / len(values)
         case "sum_over_time":
@@ -157,9 +157,10 @@ def _extrapolated(name: str, points: Points, start: float, end: float) -> float 
         return None
     (first_at, first), (last_at, last) = points[0], points[-1]
     growth = last - first
-    if name != "delta":
+    values = [value for _, value in points]
+    if name != "delta" and values != sorted(values):
         # A counter that fell began anew from zero.
-        growth += sum(before for (_, before), (_, after) in itertools.pairwise(points) if after < before)
+        growth += sum(before for before, after in itertools.pairwise(values) if after < before)
     sampled = last_at - first_at
     between = sampled / (len(points) - 1)
     to_start, to_end = first_at - start, end - last_at
@@ -367,7 +368,7 @@ def _power(left: float, right: float) -> float:
     try:
         return math.pow(left, right)
     except OverflowError:
-        return math.inf
+        return -math.inf if left < 0 and right % 2 == 1 else math.inf
     except ValueError:
         return math.inf if left == 0 else math.nan
 

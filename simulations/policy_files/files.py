@@ -79,6 +79,8 @@ def policies_of(
                 found += _of(document, title, max_replicas, tick_seconds, metrics or NoDefinitions(), starts_at)
             except (FieldsError, InvalidResourceError) as error:
                 problems += [f"{where}: {problem}" for problem in error.problems]
+            except RecursionError:
+                problems.append(f"{where}: contains itself through a YAML anchor: write it out without")
     if problems:
         raise ConfigError(tuple(dict.fromkeys(problems)))
     return tuple(found)

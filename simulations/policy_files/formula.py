@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 Values = Mapping[str, float | None]
 """By trigger; None where its failures have passed the threshold and the formula is to say what then."""
@@ -54,7 +54,11 @@ class Formula:
     text: str
     names: tuple[str, ...]
     """Of the triggers in it."""
-    compute: Compute
+    compute: Compute = field(repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the text anew: functions do not travel."""
+        return read_formula, (self.text,)
 
     def value(self, triggers: Values) -> float | None:
         """None where it answers nil; a FormulaError where it cannot be computed."""
@@ -72,7 +76,10 @@ class Formula:
 def read_formula(text: str) -> Formula:
     """The formula, all of it read, or a FormulaError."""
     reader = _Reader(text)
-    compute = reader.ternary()
+    try:
+        compute = reader.ternary()
+    except RecursionError:
+        raise FormulaError(f"formula '{text}' is nested too deeply: write it in fewer parentheses") from None
     if reader.now:
         reader.refuse(f"'{reader.now}' follows a whole expression", "remove it or join it")
     return Formula(text, tuple(dict.fromkeys(reader.names)), compute)

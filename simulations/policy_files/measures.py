@@ -108,12 +108,18 @@ def most(tree: Expression) -> float:
             return math.ceil(most(tree.arguments[0])) if math.isfinite(most(tree.arguments[0])) else math.inf
         case Binary() if tree.operator == "*":
             return most(tree.left) * most(tree.right) if most(tree.left) > 0 < most(tree.right) else math.inf
+        case Binary() if tree.operator == "/" and _is_total(tree.left) and shape(tree.right).degree == 1:
+            return most(tree.left)
         case Binary() if tree.operator == "or":
             return max(most(tree.left), most(tree.right))
         case Binary() if tree.operator in (*COMPARISONS, "and", "unless") and not tree.as_bool:
             return most(tree.left)
         case _:
             return math.inf
+
+
+def _is_total(tree: Expression) -> bool:
+    return isinstance(tree, Aggregate) and tree.operator == "sum"
 
 
 def _is_token_time(tree: Expression) -> bool:

@@ -112,7 +112,10 @@ class _Token:
 def parse(query: str) -> Expression:
     """The tree of a query that answers a scalar or an instant vector."""
     reader = _Reader(query)
-    tree = reader.expression(0)
+    try:
+        tree = reader.expression(0)
+    except RecursionError:
+        reader.refuse(1, "it is nested too deeply", "write it in fewer parentheses")
     reader.end()
     if kind_of(tree) == "range":
         reader.refuse(1, "a range selector alone answers no number", "take rate(…) or avg_over_time(…) of it")
@@ -189,8 +192,8 @@ class _Reader:
         yield _Token("end", "", len(query) + 1)
 
     def refuse(self, place: int, what: str, remedy: str) -> NoReturn:
-        query = " ".join(self._query.split())
-        raise PromQLError(f"query '{query}', character {place}: {what}: {remedy}")
+        said = f"query '{self._query.strip()}', character {place}: {what}: {remedy}"
+        raise PromQLError(" ".join(said.split()))
 
     @property
     def _now(self) -> _Token:

@@ -102,10 +102,18 @@ class Scrapes:
         found: dict[Labels, Points] = {}
         for (name, labels), points in self.past.items():
             if name == selector.series and _chosen(selector, labels):
-                within = [point for point in points if start < point[0] <= self.time]
+                within = _after(start, points)
                 if within:
                     found[labels] = within
         return found
+
+
+def _after(start: float, points: Points) -> Points:
+    """Those after it; most often all."""
+    first = 0
+    while first < len(points) and points[first][0] <= start:
+        first += 1
+    return points[first:] if first else points
 
 
 def _chosen(selector: Selector, labels: Labels) -> bool:
@@ -120,7 +128,7 @@ def _chosen(selector: Selector, labels: Labels) -> bool:
 class Needs:
     """Which series some queries read, and how far back."""
 
-    instant: frozenset[str]
+    instant: tuple[str, ...]
     window_seconds: Mapping[str, float]
 
     @classmethod
@@ -130,7 +138,7 @@ class Needs:
         for selector in read:
             if selector.window_seconds is not None:
                 windows[selector.series] = max(windows.get(selector.series, 0.0), selector.window_seconds)
-        return cls(frozenset(s.series for s in read if s.window_seconds is None), windows)
+        return cls(tuple(sorted({s.series for s in read if s.window_seconds is None})), windows)
 
     @property
     def histograms(self) -> bool:
@@ -148,8 +156,7 @@ class Needs:
                 if window is not None:
                     points = past.get((name, labels), ())
                     if not points or points[-1][0] < time:
-                        start = seen.time - window
-                        past[name, labels] = (*(p for p in points if p[0] > start), (time, value))
+                        past[name, labels] = (*_after(seen.time - window, points), (time, value))
         return Scrapes(seen.time, now, past)
 
     def _is_kept(self, key: Key, points: Points, time: float) -> bool:

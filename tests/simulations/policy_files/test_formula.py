@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,14 @@ def test_what_cannot_be_computed_is_said(text: str, sentence: str) -> None:
     with pytest.raises(FormulaError) as told:
         read_formula(text).value({"a": 0.0})
     assert sentence in str(told.value)
+
+
+@given(st.text("ab(){}[]57+-*/^<>=!?:&|., ", max_size=30) | st.text(max_size=20))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(FormulaError):
+        assert read_formula(text).text == text
+
+
+def test_a_bottomless_nesting_is_refused() -> None:
+    with pytest.raises(FormulaError, match="nested too deeply"):
+        read_formula("(" * 100_000 + "a")

@@ -91,6 +91,24 @@ def test_what_people_write_is_read() -> None:
     assert selector == Selector("a", (("b", "=", 'c"d'), ("e", "=~", "\\d+")), 5400.0, 6)
 
 
+@given(st.text("ab(){}[]57ms+-*/^<>=~!\"'` ,.:@#$\\\n", max_size=30) | st.text(max_size=20))
+def test_any_text_is_read_or_refused_in_one_line(query: str) -> None:
+    assert "\n" not in refusal(query)
+
+
+def test_a_bottomless_nesting_is_refused() -> None:
+    with pytest.raises(PromQLError, match="nested too deeply"):
+        parse("(" * 100_000 + "a")
+
+
+def refusal(query: str) -> str:
+    try:
+        parse(query)
+    except PromQLError as error:
+        return str(error)
+    return ""
+
+
 def scraped(query: str, looks: Sequence[Observation]) -> Scrapes:
     needs, scrapes = Needs.of([parse(query)]), Scrapes()
     for look in looks:
