@@ -91,9 +91,9 @@ def rules(*policies: tuple[str, int, int], select: str = "Max", window: int = 0,
     return written if tolerance is None else {**written, "tolerance": tolerance}
 
 
-FREELY = rules(("Percent", 1000, 1))
-"""No limit that any scenario meets."""
-AT_ONCE = {"scaleUp": FREELY, "scaleDown": rules(("Percent", 100, 1))}
+FREELY = rules(("Pods", 1000, 60))
+"""No limit that any scenario meets, over longer than any of them lasts."""
+AT_ONCE = {"scaleUp": FREELY, "scaleDown": rules(("Percent", 100, 60))}
 
 
 def totals(*numbers: float | None) -> tuple[Served, ...]:
@@ -160,7 +160,7 @@ BY_HAND = (
         "shrinking-disabled",
         (average(QUEUE, "5"),),
         {QUEUE: totals(25, 5, 5, 5, 40, 5, 5)},
-        behavior={"scaleUp": FREELY, "scaleDown": rules(("Percent", 100, 1), select="Disabled")},
+        behavior={"scaleUp": FREELY, "scaleDown": rules(("Percent", 100, 60), select="Disabled")},
     ),
     Scenario(
         "growing-disabled",
@@ -179,7 +179,7 @@ BY_HAND = (
         "window-down",
         (average(QUEUE, "5"),),
         {QUEUE: totals(40, 10, 10, 20, 10, 10, 10, 10, 10, 30, 5, 5, 15, 5, 5, 5, 5)},
-        behavior={"scaleUp": FREELY, "scaleDown": rules(("Percent", 100, 1), window=4)},
+        behavior={"scaleUp": FREELY, "scaleDown": rules(("Percent", 100, 60), window=4)},
     ),
     Scenario(
         "window-down-left-out",

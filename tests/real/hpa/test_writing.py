@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.parts.kubernetes_api import Json
-from tests.real.hpa.scenarios import AT_ONCE, QUEUE, Scenario, average, rules, totals
+from tests.real.hpa.scenarios import AT_ONCE, QUEUE, Scenario, average, rules, totals, value
 from tests.real.hpa.writing import Heard, Told, UnsteadyError, horizons, recording, save
 from tests.simulations.peers.recorded_hpa import judged, load
 
@@ -73,10 +74,12 @@ def test_a_sync_as_an_earlier_one_leaves_a_window_is_refused() -> None:
         recording(SCENARIO, SPEC, late)
 
 
-def test_a_scale_that_lags_behind_the_pods_is_refused_where_its_status_is_reckoned_with() -> None:
-    audited = [*heard().audited[:-2], event(101.4, "get", 4, there=2), event(102.8, "get", 4)]
-    with pytest.raises(UnsteadyError, match="2 replicas where there were 4 pods"):
-        recording(SCENARIO, SPEC, heard(audited=audited))
+def test_a_status_that_lags_behind_the_pods_is_refused_where_both_are_reckoned_with() -> None:
+    lagging = heard(audited=[*heard().audited[:-2], event(101.4, "get", 4, there=2), event(102.8, "get", 4)])
+    assert recording(SCENARIO, SPEC, lagging)["syncs"][1]["status_replicas"] == 2
+    mixed = replace(SCENARIO, metrics=(*SCENARIO.metrics, value(QUEUE, "5")))
+    with pytest.raises(UnsteadyError, match="lagged behind the pods"):
+        recording(mixed, SPEC, lagging)
 
 
 def test_a_change_of_the_hpa_is_written_with_the_sync_that_first_knows_of_it() -> None:
@@ -86,6 +89,6 @@ def test_a_change_of_the_hpa_is_written_with_the_sync_that_first_knows_of_it() -
         recording(SCENARIO, SPEC, heard(changed=[(101.35, {"maxReplicas": 5})]))
 
 
-def test_scenarios_that_scale_at_once_forget_within_seconds() -> None:
-    assert horizons({"behavior": AT_ONCE}) == {1}
+def test_scenarios_that_scale_at_once_forget_nothing_while_they_last() -> None:
+    assert horizons({"behavior": AT_ONCE}) == {60}
     assert horizons({}) == {5}

@@ -73,17 +73,14 @@ def horizons(spec: Json) -> set[float]:
 
 def recording(scenario: Scenario, spec: Json, heard: Heard) -> Json:
     """The scenario as it went, its first decision at time 0."""
-    # Only a share for each replica is reckoned with the replicas that the scale's status tells of.
-    reads_status = any("averageValue" in each.get("external", {}).get("target", {}) for each in scenario.metrics)
     befores = [None, *heard.audited[:-1]]
     starts = [at(event) for before, event in zip(befores, heard.audited, strict=True) if _begins(before, event)]
     if starts[-1] < heard.told[-1].time:
         starts.append(math.inf)
-    syncs = [
-        _sync(heard, *span, reads_status=reads_status)
-        for span in itertools.pairwise(starts)
-        if span[0] < heard.told[-1].time
-    ]
+    syncs = [_sync(heard, *span) for span in itertools.pairwise(starts) if span[0] < heard.told[-1].time]
+    kinds = {reckons_with_status(metric) for metric in scenario.metrics}
+    if len(kinds) > 1 and any(_living(sync) != sync["status_replicas"] for sync in syncs if "pods" in sync):
+        raise UnsteadyError("the scale's status lagged behind the pods, and one metric asks the one, one the others")
     for when, change in heard.changed:
         after = next(place for place, start in enumerate(starts) if start > when)
         if starts[after] - when < SECONDS_TO_BE_KNOWN:
@@ -103,6 +100,16 @@ def recording(scenario: Scenario, spec: Json, heard: Heard) -> Json:
     }
 
 
+def reckons_with_status(metric: Json) -> bool:
+    """Whether the controller multiplies by the replicas that the scale's status tells of; else it looks at the pods."""
+    target = metric.get("external", {}).get("target", {})
+    return "averageValue" in target
+
+
+def _living(sync: Json) -> int:
+    return sum(not said.endswith("leaving") and said != "failed" for said in sync["pods"].values())
+
+
 def _begins(before: Json | None, event: Json) -> bool:
     """Whether a sync does: it reads the scale first, and again only after its update was refused."""
     if before is not None and before["verb"] == "update" and before["responseStatus"]["code"] >= 300:
@@ -114,7 +121,7 @@ def at(event: Json) -> float:
     return datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
 
 
-def _sync(heard: Heard, start: float, end: float, *, reads_status: bool) -> Json:
+def _sync(heard: Heard, start: float, end: float) -> Json:
     """One, from its reading of the scale to the next one's."""
     audited = [event for event in heard.audited if start <= at(event) < end]
     told = [each for each in heard.told if start <= each.time < end]
@@ -122,15 +129,13 @@ def _sync(heard: Heard, start: float, end: float, *, reads_status: bool) -> Json
     scale = audited[0]["responseObject"]
     found = scale["spec"].get("replicas", 0)
     sync: Json = {"time": start, "replicas": found, "desired": found, "rescaled_at": None}
+    sync["status_replicas"] = scale["status"]["replicas"]
     if told:
         sync["time"] = told[-1].time
         sync["pods"] = dict(told[-1].pods)
         sync["metrics"] = {each.metric: each.served for each in told}
-        there = sum(not said.endswith("leaving") and said != "failed" for said in told[-1].pods.values())
         if any(each.pods != told[-1].pods for each in told):
             raise UnsteadyError("pods came or went between two metrics of one sync")
-        if reads_status and there != scale["status"]["replicas"]:
-            raise UnsteadyError(f"the scale had {scale['status']['replicas']} replicas where there were {there} pods")
     if proposed:
         sync["time"], sync["proposed"] = proposed[-1]
     for when, number in heard.rescaled:

@@ -22,6 +22,7 @@ from simulations.peers.hpa import (
     Select,
 )
 from tests.checkout import ROOT
+from tests.real.hpa.writing import reckons_with_status
 
 RECORDINGS = ROOT / "tests" / "data" / "hpa"
 Json = dict[str, Any]
@@ -107,15 +108,22 @@ def rules(written: Json, downscale_window_seconds: float) -> Rules:
 
 
 def observation(sync: Json, metrics: list[Json]) -> Observation:
-    """Failed pods are none to us; an External metric is what the first pod shows, the others nothing to add."""
+    """Failed pods are none to us; External metrics are shown by a pod on its way out, which else counts nowhere.
+
+    To us a scale's status tells of the pods that are there. The real one may lag behind them; where it alone is
+    asked, the pods are those that it tells of.
+    """
     there = {name: said for name, said in sync.get("pods", {}).items() if said != "failed"}
+    if all(reckons_with_status(each) for each in metrics):
+        there = {f"pod-{number}": "ready" for number in range(sync["status_replicas"])}
+    there["external"] = "running leaving"
     readings: dict[str, dict[str, float]] = {name: {} for name in there}
     for reading, (_, served) in zip(READINGS, sync.get("metrics", {}).items(), strict=False):
         if isinstance(served, Mapping):
             for name in served.keys() & there.keys():
                 readings[name][reading] = float(thousandths(served[name])) / 1000
         elif served:
-            readings[next(iter(there))][reading] = float(sum(map(thousandths, served))) / 1000
+            readings["external"][reading] = float(sum(map(thousandths, served))) / 1000
     pods = [pod(name, said, readings[name]) for name, said in there.items()]
     return Observation(sync["time"], sync["replicas"], tuple(pods))
 
