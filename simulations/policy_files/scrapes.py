@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from cluster import vllm_metrics as names
-from policies.scaling.observation import Observation, PodSample, PodStage
+from policies.scaling.observation import Observation, PodSample, PodStage, SampleState
 from simulations.policy_files.evaluation import Labels, Points, Vector, matches
 from simulations.policy_files.promql import Expression, Selector, selectors
 from simulations.shown import Histogram, WholeSample
@@ -52,17 +52,16 @@ HISTOGRAMS = frozenset(
     name for of in (names.DISTRIBUTIONS, names.REQUEST_TIMES) for spellings in of.values() for name in spellings
 )
 GAUGES = frozenset(name for spellings in (*names.GAUGES.values(), names.KV_CACHE_USAGE) for name in spellings)
+_GAUGE_FIELDS = (*names.GAUGES, "kv_cache_usage")
 UP = "up"
 REPLICAS: Mapping[str, str] = {
-    f"kube_{kind}_{name}": what
-    for kind in ("deployment", "statefulset")
-    for name, what in (
-        ("spec_replicas", "asked"),
-        ("replicas", "asked"),
-        ("status_replicas", "created"),
-        ("status_replicas_ready", "ready"),
-        ("status_replicas_available", "ready"),
-    )
+    "kube_deployment_spec_replicas": "asked",
+    "kube_statefulset_replicas": "asked",
+    **{
+        f"kube_{kind}_status_replicas{which}": what
+        for kind in ("deployment", "statefulset")
+        for which, what in (("", "created"), ("_ready", "ready"), ("_available", "ready"))
+    },
 }
 """Of kube-state-metrics: counts of the target, as the API server has them at the very moment."""
 
@@ -166,7 +165,8 @@ class Needs:
 def _series(name: str, seen: Observation) -> Iterator[tuple[float, Labels, float]]:
     """Each of that name: when it was scraped, its labels, its value."""
     if name in REPLICAS:
-        yield seen.time, _TARGET, _replicas(REPLICAS[name], seen)
+        kind = name.split("_")[1]
+        yield seen.time, tuple(sorted({kind: "vllm", "namespace": "default"}.items())), _replicas(REPLICAS[name], seen)
         return
     for pod in seen.pods:
         sample = pod.sample
@@ -187,6 +187,8 @@ def _readings(source: _Source, sample: PodSample) -> Iterator[tuple[Labels, floa
             yield from _parts(histogram, source.part)
         return
     value: float | None = getattr(sample, source.field)
+    if value is None and sample.state is SampleState.NOT_A_NUMBER and source.field in _GAUGE_FIELDS:
+        value = math.nan
     if value is None:
         return
     if source.field == "requests_finished":
@@ -217,9 +219,6 @@ def _replicas(what: str, seen: Observation) -> float:
             return float(seen.count(PodStage.READY))
         case _:
             return float(len(seen.pods) - seen.count(PodStage.TERMINATING))
-
-
-_TARGET: Labels = (("deployment", "vllm"), ("namespace", "default"))
 
 
 @cache

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.files import ConfigError
@@ -18,7 +19,7 @@ from simulations.engine import shipped_engine
 from simulations.policy_files.adapter import read_metrics
 from simulations.policy_files.files import AS_MEANT, AS_WRITTEN, NamedPolicy, policies_of
 from simulations.replay import Preheat, Replay, replay
-from simulations.traces import shipped_trace
+from simulations.traces import Trace, shipped_trace
 from tests.simulations.policy_files.written import hpa, pods_metric, policies, refusals, scaled_object, trigger
 
 EXAMPLES = Path(str(resources.files("simulations.policy_files"))) / "examples"
@@ -155,6 +156,29 @@ def test_an_empty_folder_and_a_missing_file_are_said(tmp_path: Path) -> None:
     for path, sentence in ((tmp_path, "holds no .yaml file"), (tmp_path / "none.yaml", "does not exist")):
         with pytest.raises(ConfigError, match=sentence):
             policies_of(path, max_replicas=9)
+
+
+def test_a_fleet_at_zero_is_never_woken_by_what_it_answered(tmp_path: Path) -> None:
+    """Half an hour without a request: as written, nobody is there for those that come then."""
+    rate = trigger("sum(rate(vllm:request_success_total[2m]))", "2")
+    written, meant = policies(tmp_path, scaled_object(rate, spec="minReplicaCount: 0\nmaxReplicaCount: 4"))
+    arrived = np.concatenate((np.arange(0.0, 300.0, 3.0), np.arange(2100.0, 2400.0, 3.0)))
+    tokens = np.full(arrived.size, 100)
+    twice = Trace.of("morning and noon", arrived, tokens, tokens)
+    finished = []
+    for named in (written, meant):
+        made = replay(
+            twice,
+            ENGINE,
+            named.policy,
+            objectives=OBJECTIVES,
+            conditions=Conditions(Constant(60.0)),
+            min_replicas=named.min_replicas,
+            max_replicas=named.max_replicas,
+            start_replicas=1,
+        )
+        finished.append(made.finished)
+    assert finished == [100, 200]
 
 
 def test_policies_travel_to_other_processes_and_say_the_same_of_themselves(tmp_path: Path) -> None:

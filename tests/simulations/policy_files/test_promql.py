@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.scaling.observation import Observation, PodStage
+from policies.scaling.observation import Observation, PodStage, SampleState
 from simulations.policy_files.evaluation import Vector, evaluate
 from simulations.policy_files.promql import PromQLError, Selector, parse, selectors
 from simulations.policy_files.scrapes import Needs, Scrapes
@@ -194,3 +195,13 @@ def test_the_same_scrape_seen_twice_counts_once() -> None:
     look = seen(15.0, [{"requests_waiting": 4.0}])
     again = Observation(30.0, 1, look.pods)
     assert number(f"sum(count_over_time({WAITING}[1m]))", look, again) == 1
+
+
+def test_a_gauge_that_is_not_a_number_is_one_for_prometheus_too() -> None:
+    look = seen(0.0, [{"requests_waiting": 3.0}, {"requests_running": 2.0}])
+    pods = [replace(pod, sample=replace(pod.sample, state=SampleState.NOT_A_NUMBER)) for pod in look.pods if pod.sample]
+    broken = Observation(0.0, 2, tuple(pods))
+    assert math.isnan(number(f"sum({WAITING})", broken))
+    assert number(f"max({WAITING})", broken) == 3
+    assert number(f"sum({WAITING})", look) == 3
+    assert answer("sum(vllm:prompt_tokens_total)", broken) == {}
