@@ -93,6 +93,26 @@ def extender(verbose: bool, **options: Any) -> None:
         _mend(error.problems)
 
 
+@main.command("explain-pod")
+@click.argument("pod")
+@click.option("--inventory", type=_file, metavar="FILE", help="What `kubectl get nodes,pods -A -o json` wrote.")
+@click.option("--config", type=_file, metavar="FILE", help="The extender's; all of it has defaults.")
+@_kubeconfig
+@_context
+def explain_pod(
+    pod: str, inventory: Path | None, config: Path | None, kubeconfig: str | None, context: str | None
+) -> None:
+    """Tell what every node would say to POD (a FILE, or NAMESPACE/NAME), with numbers and what would make it fit."""
+    from cluster.files import ConfigError
+    from scheduler_extender.explain_pod import explain_pod as story
+
+    try:
+        told = story(pod, inventory_file=inventory, config=config, kubeconfig=kubeconfig, context=context)
+        click.echo(asyncio.run(told))
+    except ConfigError as error:
+        _mend(error.problems)
+
+
 @main.command()
 @click.argument("file", type=_file)
 @_kubeconfig
@@ -162,7 +182,6 @@ _WORLD = (
     click.option("--slo-ttft", type=float, required=True, metavar="S", help="Seconds promised to the first token."),
     click.option("--slo-tpot", type=float, required=True, metavar="S", help="Seconds promised a token after it."),
     click.option("--attainment", type=float, default=0.99, show_default=True, help="To which share of the requests."),
-    click.option("--cold-start", type=float, default=180.0, show_default=True, metavar="S", help="Created to ready."),
     click.option("--cold-start-jitter", metavar="S|FILE", help="± so many seconds, or a file of measured cold starts."),
     click.option("--min", type=int, default=1, show_default=True, metavar="N", help="Fewest replicas."),
     click.option("--max", type=int, required=True, metavar="N", help="Most replicas."),
@@ -183,6 +202,9 @@ _WORLD = (
     click.option("--prefix-cache", is_flag=True, help="Keep answered prompts' KV blocks, where the trace tells them."),
     click.option("--spot-losses", type=float, default=0.0, metavar="N", help="Nodes lost per replica and hour."),
     click.option("--seed", default="0", show_default=True, metavar="N[,N…]", help="Several give intervals."),
+)
+_cold_start = click.option(
+    "--cold-start", type=float, default=180.0, show_default=True, metavar="S", help="Created to ready."
 )
 _jobs = click.option("--jobs", default="1", show_default=True, metavar="N|ray://…", help="So many processes, or Ray.")
 _policy = click.option(
@@ -236,6 +258,7 @@ def _trace(text: str) -> Any:
 @click.argument("trace")
 @click.argument("more", nargs=-1, metavar="[POLICY]…")
 @_world
+@_cold_start
 @_policy
 @_metrics
 @click.option("--gpu-hour-price", type=float, metavar="P", help="For a column of dollars.")
@@ -275,6 +298,55 @@ def replay(
             command=shlex.join(["preheat", *sys.argv[1:]]),
         )
         replay_command(asked, _trace(trace))
+
+
+@main.command()
+@click.argument("trace")
+@_world
+@_cold_start
+@click.option("--json", type=_file, metavar="OUT", help="Both answers.")
+def size(trace: str, json: Path | None, **world: Any) -> None:
+    """The fewest replicas that keep the objective for TRACE: at all times, and by hour of the day."""
+    with _mended():
+        from simulations.commands import SizeRequest, size_command
+        from simulations.settings import Settings
+
+        size_command(SizeRequest(settings=Settings(**world), json=json), _trace(trace))
+
+
+@main.command()
+@click.argument("trace")
+@click.argument("more", nargs=-1, metavar="[POLICY]…")
+@_world
+@click.option("--cold-starts", default="60,180,420", show_default=True, metavar="S[,S…]", help="Seconds each.")
+@_policy
+@_metrics
+@click.option("--out", type=_file, required=True, metavar="DIR", help="Where points are kept; the same one goes on.")
+@_jobs
+def sweep(
+    trace: str,
+    more: tuple[str, ...],
+    cold_starts: str,
+    policies: tuple[str, ...],
+    metrics: Path | None,
+    out: Path,
+    jobs: str,
+    **world: Any,
+) -> None:
+    """Replay TRACE over a grid of cold starts, policies and seeds; what is done is kept, and never done twice."""
+    with _mended():
+        from simulations.commands import SweepRequest, sweep_command
+        from simulations.settings import Settings
+
+        asked = SweepRequest(
+            settings=Settings(**world),
+            cold_starts=cold_starts,
+            policies=(*policies, *more),
+            out=out,
+            metrics=metrics,
+            jobs=jobs,
+        )
+        sweep_command(asked, _trace(trace))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""What `preheat replay` does once its trace is at hand: progress, table and files."""
+"""What `preheat replay`, `size` and `sweep` do once their trace is at hand: progress, tables and files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -19,8 +21,10 @@ from simulations.outcome import Comparison
 from simulations.policy_files.adapter import read_metrics
 from simulations.report.page import Told, page
 from simulations.result_files import json_of, write_decisions
-from simulations.result_table import remarks, table
+from simulations.result_table import remarks, size_lines, size_table, sweep_table, table
 from simulations.settings import Settings
+from simulations.size import Sizing, size
+from simulations.sweep import grid, sweep
 from simulations.traces.trace import Trace
 
 PLAIN_WIDTH = 160
@@ -48,15 +52,12 @@ def replay_command(asked: ReplayRequest, trace: Trace) -> Comparison:
     price = asked.gpu_hour_price
     if price is not None and not 0 <= price < float("inf"):
         raise ConfigError((f"--gpu-hour-price is {price:g}: give a price of at least 0",))
-    if not asked.policies:
-        raise ConfigError((f"there is no policy to replay: give --policy NAME or FILE, of {', '.join(NAMES)}",))
+    _some(asked.policies)
     scenario = asked.settings.scenario(trace)
     seeds = asked.settings.seeds
     metrics = None if asked.metrics is None else read_metrics(asked.metrics)
     rivals = candidates(asked.policies, scenario, metrics=metrics)
-    for path in (asked.json, asked.html):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ConfigError((f"{path} cannot be written: there is no folder {path.absolute().parent}",))
+    _writable(asked.json, asked.html)
     with under_way() as report:
         found = compare(
             scenario,
@@ -75,17 +76,94 @@ def replay_command(asked: ReplayRequest, trace: Trace) -> Comparison:
     return found
 
 
-def _write(asked: ReplayRequest, found: Comparison) -> None:
-    path: Path | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeRequest:
+    """What `preheat size` was asked, but for the trace."""
+
+    settings: Settings
+    json: Path | None = None
+
+
+def size_command(asked: SizeRequest, trace: Trace) -> Sizing:
+    """Searches, prints both answers, writes the file."""
+    scenario = asked.settings.scenario(trace)
+    _writable(asked.json)
+    with under_way() as report:
+        found = size(scenario, progress=report)
+    console = console_out()
+    for line in size_lines(scenario, found):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(size_table(found))
+    if asked.json is not None:
+        with _written(asked.json):
+            asked.json.write_bytes(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRequest:
+    """What `preheat sweep` was asked, but for the trace; the settings' cold start is not read."""
+
+    settings: Settings
+    cold_starts: str
+    policies: tuple[str, ...]
+    out: Path
+    metrics: Path | None = None
+    jobs: str = "1"
+
+
+def sweep_command(asked: SweepRequest, trace: Trace) -> list[dict[str, Any]]:
+    """Replays what the folder lacks, and prints a table of the whole grid."""
+    at = jobs(asked.jobs)
+    _some(asked.policies)
+    metrics = None if asked.metrics is None else read_metrics(asked.metrics)
+    seconds = _cold_starts(asked.cold_starts)
+    scenarios = [replace(asked.settings, cold_start=each).scenario(trace) for each in seconds]
+    rivals = [candidates(asked.policies, scenario, metrics=metrics) for scenario in scenarios]
+    points = grid(scenarios, rivals, asked.settings.seeds)
+    with under_way() as report:
+        records = sweep(scenarios, points, asked.out, jobs=at, progress=report)
+    console_out().print(sweep_table(records, scenarios[0].objectives.attainment))
+    return records
+
+
+def _cold_starts(text: str) -> tuple[float, ...]:
     try:
-        if path := asked.json:
-            path.write_bytes(json_of(found))
-        if path := asked.decisions:
-            write_decisions(found, path)
-        if path := asked.html:
-            path.write_text(_page(found), encoding="utf-8")
+        return tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise ConfigError((f"--cold-starts is '{text}': give seconds, as in 60,180,420",)) from None
+
+
+def _some(policies: tuple[str, ...]) -> None:
+    if not policies:
+        raise ConfigError((f"there is no policy to replay: give --policy NAME or FILE, of {', '.join(NAMES)}",))
+
+
+def _writable(*paths: Path | None) -> None:
+    """Said before the simulation, not after it."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigError((f"{path} cannot be written: there is no folder {path.absolute().parent}",))
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError((f"{path} cannot be written: {error.strerror or error}",)) from error
+
+
+def _write(asked: ReplayRequest, found: Comparison) -> None:
+    if asked.json is not None:
+        with _written(asked.json):
+            asked.json.write_bytes(json_of(found))
+    if asked.decisions is not None:
+        with _written(asked.decisions):
+            write_decisions(found, asked.decisions)
+    if asked.html is not None:
+        with _written(asked.html):
+            asked.html.write_text(_page(found), encoding="utf-8")
 
 
 def _page(found: Comparison) -> str:

@@ -73,7 +73,7 @@ def _policy(comparison: Comparison, outcome: Outcome) -> dict[str, Any]:
     first, several = outcome.figures[0], outcome.figures
     return {
         "name": outcome.name,
-        **_figures(several),
+        **figures_json(several),
         "regret_vs_oracle": comparison.regret(outcome),
         "dollars": comparison.dollars(outcome),
         "decision_hash": first.decision_hash,
@@ -85,14 +85,14 @@ def _policy(comparison: Comparison, outcome: Outcome) -> dict[str, Any]:
         "slo_attainment_interval": _interval(outcome.slo_attainment),
         "gpu_hours_interval": _interval(outcome.gpu_hours),
         "seeds": [
-            {"seed": each.seed, **_figures((each,)), "decision_hash": each.decision_hash}
+            {"seed": each.seed, **figures_json((each,)), "decision_hash": each.decision_hash}
             for each in several
             if len(several) > 1
         ],
     }
 
 
-def _figures(several: tuple[Figures, ...]) -> dict[str, Any]:
+def figures_json(several: tuple[Figures, ...]) -> dict[str, Any]:
     """Means over the seeds; of one seed its own numbers, counts whole."""
     return {
         "slo_attainment": _mean([each.slo_attainment for each in several]),

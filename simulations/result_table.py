@@ -1,13 +1,17 @@
-"""A comparison on the terminal."""
+"""Comparisons, sizings and sweeps on the terminal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from simulations.outcome import Comparison, Outcome, Spread
+from simulations.scenario import Scenario
+from simulations.size import Fewest, Sizing
 
 
 def table(comparison: Comparison) -> Table:
@@ -79,6 +83,57 @@ def _no_best(comparison: Comparison) -> str:
     if not any(each.reaches(attainment) for each in comparison.rivals):
         return f"None is called the best: none keeps {attainment * 100:g} % with its whole interval."
     return "None is called the best: the intervals of the cheapest overlap, more seeds may part them."
+
+
+def size_lines(scenario: Scenario, found: Sizing) -> list[str]:
+    """The two answers in a sentence each."""
+    target = f"{scenario.objectives.attainment * 100:g} %"
+    fixed = found.fixed
+    return [
+        f"{_fewest(fixed)} replicas at all times are the fewest that keep {target}: "
+        f"{found.fixed_attainment:.2%} attain, {found.fixed_gpu_hours:.2f} GPU-hours.",
+        f"By hour of the day, each hour keeping {target} by itself: {found.hourly_attainment:.2%} attain, "
+        f"{found.hourly_gpu_hours:.2f} GPU-hours. In brackets what the trace's stretches, drawn anew, leave at 95 %.",
+    ]
+
+
+def size_table(found: Sizing) -> Table:
+    """One row an hour of the day."""
+    made = Table()
+    for head in ("hour", "requests/s", "replicas", "attained"):
+        made.add_column(head, justify="right")
+    for each in found.hours:
+        rate = f"{each.requests_per_second:.2f}"
+        made.add_row(f"{each.hour:02d}", rate, _fewest(each.fewest), f"{each.slo_attainment:.2%}")
+    return made
+
+
+def _fewest(fewest: Fewest) -> str:
+    spread = "" if fewest.low == fewest.high else f" ({fewest.low}…{fewest.high})"
+    return f"{fewest.replicas}{spread}"
+
+
+def sweep_table(records: Sequence[Mapping[str, Any]], attainment: float) -> Table:
+    """One row a policy and cold start, the seeds taken together."""
+    made = Table()
+    made.add_column("policy", overflow="fold")
+    for head in ("cold start", "attained", "GPU-hours", "changes", "seeds"):
+        made.add_column(head, justify="right", no_wrap=True)
+    groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["policy"], record["cold_start_s"]), []).append(record)
+    for (policy, cold_start), runs in groups.items():
+        attained = Spread.of([run["slo_attainment"] for run in runs])
+        keeps = (attained.mean if attained.low is None else attained.low) >= attainment
+        made.add_row(
+            Text(policy),
+            f"{cold_start:g} s",
+            Text(_share(attained), style="green" if keeps else "red"),
+            _hours(Spread.of([run["gpu_hours"] for run in runs])),
+            f"{Spread.of([run['replica_changes'] for run in runs]).mean:.0f}",
+            str(len(runs)),
+        )
+    return made
 
 
 def seconds(value: float) -> str:
