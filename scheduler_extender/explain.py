@@ -31,11 +31,14 @@ def explanation(pod: str, demand: PodDemand, facts: Facts) -> dict[str, Any]:
 
 def _node(name: str, has: NodeFacts | None, demand: PodDemand, settings: PlacementSettings) -> dict[str, Any]:
     verdict = UNKNOWN_NODE if has is None else judge(demand, has, settings)
-    said = None
-    if has is not None and demand.gpus:
-        memory = next((s.memory_bytes for s in has.slices if s.resource == demand.resource), has.memory_bytes_per_gpu)
-        said = memory_sentence(demand, verdict, memory, settings)
+    said = said_of(demand, has, verdict, settings) if has is not None and demand.gpus else None
     return {"node": name, **told_verdict(verdict), "memorySaid": said, "has": None if has is None else told(has)}
+
+
+def said_of(demand: PodDemand, has: NodeFacts, verdict: Verdict, settings: PlacementSettings) -> str:
+    """What it needs of each device, what that has, and what would make it fit: a sentence."""
+    memory = next((s.memory_bytes for s in has.slices if s.resource == demand.resource), has.memory_bytes_per_gpu)
+    return memory_sentence(demand, verdict, memory, settings)
 
 
 def told_verdict(verdict: Verdict) -> dict[str, Any]:
