@@ -120,6 +120,8 @@ class WrittenKedaState:
     """In a row, a trigger each."""
     polled_at: float | None = None
     active_at: float | None = None
+    hpa_reads: bool = False
+    """Whether the HPA's last pass could read its metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,32 +146,42 @@ class WrittenKeda:
         state = replace(state, scrapes=self.needs.scraped(state.scrapes, observation))
         if reading.due(now, state.polled_at, self.scaled_object.polling_seconds):
             asked = self._asked(now, state.scrapes)
-            # Where only the HPA decides, the loop goes by what that has asked for, and asks nothing itself.
-            failures = _counted(asked, state.failures) if self.scaled_object.polls else state.failures
+            # Where only the HPA decides and can, the loop goes by what that has asked for, and asks nothing itself.
+            follows = not self.scaled_object.polls and self.scaled_object.modifiers is None and state.hpa_reads
+            failures = state.failures if follows else _counted(asked, state.failures)
             state = replace(state, polled_at=now, failures=failures)
             decision, state = self._polled(observation, asked, state)
             if decision is not None:
                 return decision, state
         if observation.desired == 0:
             return reading.hold(observation, "no trigger is active"), state
-        failures = state.failures
+        failures, reads = state.failures, state.hpa_reads
 
         def propose(seen: Observation) -> Proposal:
-            nonlocal failures
+            nonlocal failures, reads
             asked = self._asked(now, state.scrapes)
             failures = _counted(asked, failures)
-            return self.hpa.greatest(seen, self._proposals(seen, asked, failures))
+            proposal = self.hpa.greatest(seen, self._proposals(seen, asked, failures))
+            reads = proposal is not None
+            return proposal
 
         decision, hpa = self.hpa.follow(observation, state.hpa, propose)
-        return decision, replace(state, hpa=hpa, failures=failures)
+        return decision, replace(state, hpa=hpa, failures=failures, hpa_reads=reads)
 
     def _polled(
         self, observation: Observation, asked: Sequence[_Asked], state: WrittenKedaState
     ) -> tuple[Decision | None, WrittenKedaState]:
         """What the scale loop does itself; None where it leaves the number to the HPA."""
         spec, now, current = self.scaled_object, observation.time, observation.desired
-        failed = any(each.value is None for each in asked)
-        active = self._is_active(observation, asked, state.failures, failed) or spec.forces_activation
+        fallen = self._fallen(observation, asked, state.failures)
+        failed = any(each.value is None and not fell for each, fell in zip(asked, fallen, strict=True))
+        if spec.modifiers is None:
+            # A trigger that its fallback stands in for counts as active.
+            active = any(each.active or fell for each, fell in zip(asked, fallen, strict=True))
+        else:
+            total = None if failed else self._composite(observation, asked, state.failures)
+            active = total is not None and total > spec.modifiers.activation_target
+        active = active or spec.forces_activation
         if active:
             if current == 0 or (spec.idle_replicas is not None and current < spec.min_replicas):
                 if spec.pauses_out:
@@ -189,14 +201,18 @@ class WrittenKeda:
             return reading.answer(observation, spec.min_replicas, "fewer run than minReplicaCount"), state
         return None, state
 
-    def _is_active(
-        self, observation: Observation, asked: Sequence[_Asked], failures: Sequence[int], failed: bool
-    ) -> bool:
-        modifiers = self.scaled_object.modifiers
-        if modifiers is None:
-            return any(each.active for each in asked)
-        total = None if failed else self._composed(asked, failures)
-        return total is not None and total > modifiers.activation_target
+    def _fallen(self, seen: Observation, asked: Sequence[_Asked], failures: Sequence[int]) -> list[bool]:
+        """Of each trigger, whether its fallback stands in for it."""
+        fallback = self.scaled_object.fallback
+        if fallback is None:
+            return [False] * len(asked)
+        nil = fallback.behavior == "scalingModifiers"
+        return [
+            each.value is None
+            and count > fallback.threshold
+            and (nil or self._fallen_back(trigger.measure, seen) is not None)
+            for trigger, each, count in zip(self.scaled_object.triggers, asked, failures, strict=True)
+        ]
 
     def _asked(self, now: float, scrapes: Scrapes) -> list[_Asked]:
         return [self._answer(trigger, now, scrapes) for trigger in self.scaled_object.triggers]

@@ -48,7 +48,8 @@ def test_four_pods_with_ten_waiting_go_down_to_two_where_the_query_divides(tmp_p
 def test_an_unaggregated_query_fails_with_two_pods_and_its_sum_was_meant(tmp_path: Path) -> None:
     spec = "minReplicaCount: 1\nfallback: {failureThreshold: 3, replicas: 6}"
     written, meant = policies(tmp_path, scaled_object(trigger(WAITING), spec=spec))
-    assert asked(written, *looks(10.0, 10.0, 10.0, 10.0, 10.0)) == [4, 4, 4, 6, 6]
+    # While the HPA reads nothing KEDA's loop asks as well: two failures at 0 s, one at 15 s, the fourth at 30 s.
+    assert asked(written, *looks(10.0, 10.0, 10.0, 10.0, 10.0)) == [4, 4, 6, 6, 6]
     assert asked(meant, *looks(10.0)) == [8]
     assert "with two pods it answers two series, which KEDA takes for an error" in written.notes[0]
 
@@ -63,6 +64,16 @@ def test_the_fallback_has_every_behavior(tmp_path: Path, behavior: str, replicas
     assert asked(written, *looks(10.0, 10.0, 10.0))[-1] == replicas
     by_value = one(tmp_path, trigger(WAITING, more=", metricType: Value"), spec=spec)
     assert asked(by_value, *looks(10.0, 10.0, 10.0))[-1] == replicas
+
+
+def test_a_trigger_in_its_fallback_counts_as_active(tmp_path: Path) -> None:
+    spec = "cooldownPeriod: 30\nfallback: {failureThreshold: 2, replicas: 5}"
+    failing = one(tmp_path, trigger(WAITING), spec=spec)
+    # Both KEDA's loop and the HPA count the failures: the third is the HPA's second.
+    assert asked(failing, *looks(*[10.0] * 8)) == [4, 5, 5, 5, 5, 5, 5, 5]
+    assert 0 not in asked(failing, *looks(*[0.0] * 20))
+    nothing = one(tmp_path, trigger(WAITING), spec=spec.replace("replicas: 5", "replicas: 0"))
+    assert asked(nothing, *looks(*[0.0] * 3))[-1] == 4
 
 
 def test_without_fallback_an_error_holds_and_an_empty_answer_is_zero_unless_told(tmp_path: Path) -> None:
