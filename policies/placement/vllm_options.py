@@ -215,8 +215,8 @@ def _split(word: str) -> tuple[str, str | None]:
     if name.startswith("--"):
         head, dot, tail = name.partition(".")
         name = head.replace("_", "-") + dot + tail
-    elif not joined and (short := re.fullmatch(r"(-(?:tp|pp|dp|dpl|dcp|pcp|O))(\d+)", name)):
-        return short[1], short[2]  # `-tp4` is `-tp 4`
+    elif re.fullmatch(r"-O\w", name):
+        return "-O", name[2:]
     return name, value if joined else None
 
 

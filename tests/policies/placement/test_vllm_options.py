@@ -63,7 +63,6 @@ def test_every_other_spelling_of_what_is_read_is_known() -> None:
         ["--tensor_parallel_size=4"],
         ["-tp", "4"],
         ["-tp=4"],
-        ["-tp4"],
         ["--tensor-par", "4"],
         ["-tp", "2", "--tensor-parallel-size", "4"],
         ["--trust-remote-code", "-tp", "4"],
