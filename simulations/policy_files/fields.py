@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -48,7 +48,8 @@ def checked(model: type[M], document: Any, prefix: str) -> M:
     try:
         return model.model_validate(_without_empty(document))
     except ValidationError as error:
-        raise FieldsError([_sentence(prefix, dict(detail)) for detail in error.errors(include_url=False)]) from None
+        details = error.errors(include_url=False)
+        raise FieldsError([_sentence(model, prefix, dict(detail)) for detail in details]) from None
 
 
 def _without_empty(value: Any) -> Any:
@@ -59,7 +60,23 @@ def _without_empty(value: Any) -> Any:
     return value
 
 
-def _sentence(prefix: str, detail: dict[str, Any]) -> str:
+def _known(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The fields of the part that a path leads to."""
+    for step in path:
+        if isinstance(step, str):
+            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+            model = next(_models(fields.get(step)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
+def _sentence(model: type[BaseModel], prefix: str, detail: dict[str, Any]) -> str:
     path = prefix
     for step in detail["loc"]:
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
@@ -69,7 +86,8 @@ def _sentence(prefix: str, detail: dict[str, Any]) -> str:
         case "missing":
             return f"{path} is missing: it must be given"
         case "extra_forbidden":
-            return f"{path} is not a field that is known here: remove it or mend its name"
+            *parents, name = detail["loc"]
+            return f"{path} is not a field that is known here: {hint(str(name), _known(model, tuple(parents)))}"
         case "value_error":
             return f"{path} is {shown}: {detail['ctx']['error']}"
         case _:

@@ -53,10 +53,8 @@ def ruled(named: NamedPolicy) -> Replay:
 
 
 def examples() -> dict[str, NamedPolicy]:
-    rules = read_metrics(EXAMPLES / "adapter_rules.yaml")
-    files = sorted(EXAMPLES.glob("[hk]*.yaml"))
-    found = [each for file in files for each in policies_of(file, max_replicas=8, metrics=rules)]
-    return {each.name: each for each in found}
+    rules = read_metrics(EXAMPLES / "metrics" / "adapter_rules.yaml")
+    return {each.name: each for each in policies_of(EXAMPLES, max_replicas=8, metrics=rules)}
 
 
 NAMES = (

@@ -145,7 +145,7 @@ def test_a_mean_under_average_value_is_told_and_mended(tmp_path: Path) -> None:
         ),
         (
             hpa(pods_metric(), behavior="{scaleUp: {stabilisationWindowSeconds: 3}}"),
-            ["spec.behavior.scaleUp.stabilisationWindowSeconds is not a field that is known here: remove it or mend"],
+            ["spec.behavior.scaleUp.stabilisationWindowSeconds is not a field that is known here: did you mean "],
         ),
         (
             hpa(pods_metric(), behavior="{scaleDown: {selectPolicy: Least}}"),

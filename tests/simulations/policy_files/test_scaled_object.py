@@ -215,7 +215,11 @@ CRON = "{type: cron, metadata: {timezone: UTC, start: '0 8 * * *', end: '0 9 * *
             'triggerName "a" is defined multiple times in the ScaledObject/ScaledJob, but it must be unique, as KEDA',
         ),
         (scaled_object(spec="pollingInterval: 0"), "spec.pollingInterval is 0: it must be greater than or equal to 1"),
-        (scaled_object(spec="coolDownPeriod: 5"), "spec.coolDownPeriod is not a field that is known here"),
+        (
+            scaled_object(spec="coolDownPeriod: 5"),
+            "spec.coolDownPeriod is not a field that is known here: did you mean c",
+        ),
+        (scaled_object(spec="advanced: {hpa: {}}"), "spec.advanced.hpa is not a field that is known here: choose one"),
         (scaled_object(spec="fallback: {failureThreshold: -1, replicas: 2}"), "spec.fallback.failureThreshold is -1"),
         (scaled_object(spec="fallback: {failureThreshold: 1, replicas: 2, behavior: x}"), "spec.fallback.behavior is"),
         (
