@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 from policies.gpu_memory import BLOCK_TOKENS, GIB, kv_bytes_per_sequence, weight_bytes_per_gpu
 from policies.placement.demand import PodDemand
 from policies.placement.settings import PlacementSettings
 from policies.placement.verdict import MemoryFit
+
+CONTEXT_GIB: Final = 0.1
+"""A CUDA context takes no less of a GPU, before vLLM looks at what is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,12 @@ def memory_had(demand: PodDemand, memory_bytes: int, settings: PlacementSettings
     return int(visible if demand.kv_cache_memory_bytes is not None else visible * demand.gpu_memory_utilization)
 
 
+def _leaves_no_room(demand: PodDemand, memory_bytes: int, had: int, settings: PlacementSettings) -> bool:
+    """Whether vLLM would ask for more than is free once its own CUDA context is there: with all of it, always."""
+    visible = memory_bytes - settings.reserved_gib * GIB
+    return demand.memory_bytes_per_gpu is None and had > visible - CONTEXT_GIB * GIB
+
+
 def memory_fit(
     demand: PodDemand, memory_bytes: int | None, settings: PlacementSettings
 ) -> tuple[MemoryFit, int | None, int | None]:
@@ -120,6 +130,6 @@ def memory_fit(
     if total is None:
         short = (need.weights is not None or need.sequence is not None) and need.least > had
         return (MemoryFit.DOES_NOT_FIT if short else MemoryFit.UNKNOWN), need.least if short else None, had
-    if total > had:
+    if total > had or (cache is None and _leaves_no_room(demand, memory_bytes, had, settings)):
         return MemoryFit.DOES_NOT_FIT, total, had
     return (MemoryFit.TIGHT if had - total < settings.tight_share * had else MemoryFit.FITS), total, had

@@ -12,13 +12,12 @@ import yaml
 
 from policies.gpu_memory import GIB, ModelShape, kv_bytes_per_sequence, weight_bytes
 from policies.placement import quantization
+from policies.placement.annotations import annotated
 from policies.placement.command_line import UNREADABLE, Started, started_vllm
-from policies.placement.demand import GPU_RESOURCE, Container, NvLink, PodDemand, SeenPod
-from policies.placement.model_config import ModelConfigError, shape_of_config
+from policies.placement.demand import GPU_RESOURCE, Container, PodDemand, SeenPod
 from policies.placement.models import ModelTable
 from policies.placement.vllm_options import Options, human_int, parse
 
-PREFIX: Final = "preheat.dev/"
 LWS_SIZE: Final = "leaderworkerset.sigs.k8s.io/size"
 RAY_CLUSTER: Final = "ray.io/cluster"
 
@@ -69,7 +68,7 @@ def read_demand(pod: SeenPod, models: ModelTable) -> PodDemand:
     else:
         container, started = starting
         demand = _of_options(gpus, resource, container, started, pod, models, notes)
-    demand = _annotated(demand, pod.annotations, models, notes)
+    demand = annotated(demand, pod.annotations, models, sources=notes.sources, remarks=notes.remarks)
     return replace(
         demand,
         tolerates_cordon=pod.tolerates_cordon,
@@ -333,80 +332,3 @@ def _extra(demand: PodDemand, read: _Reader, models: ModelTable, notes: _Notes) 
             tokens = demand.max_model_len or 0
             extra += weight_bytes(shape) / ranks + kv_bytes_per_sequence(shape, tokens, tensor_parallel=ranks)
     return int(extra)
-
-
-def _annotated(demand: PodDemand, annotations: Mapping[str, str], models: ModelTable, notes: _Notes) -> PodDemand:
-    """What annotations state wins over all that was read."""
-
-    def stated(name: str, field: str) -> str:
-        text = annotations.get(PREFIX + name, "").strip()
-        if text:
-            notes.sources[field] = f"annotation {PREFIX}{name}"
-        return text
-
-    def refuse(name: str, text: str, wanted: str) -> None:
-        notes.remarks.append(f"annotation {PREFIX}{name} is {text!r}: it must be {wanted}")
-
-    if text := stated("model-shape", "shape"):
-        shape = _stated_shape(text, models)
-        if shape is None:
-            refuse("model-shape", text, "a model of the table, or the JSON of a config.json")
-        else:
-            known = demand.max_model_len is not None or demand.max_model_len_auto
-            demand = replace(
-                demand,
-                shape=shape,
-                model=demand.model or shape.name,
-                weights_bytes=weight_bytes(shape),
-                max_model_len=demand.max_model_len if known else shape.context_tokens,
-                kv_element_bytes=demand.kv_element_bytes or 2.0,
-            )
-    if text := stated("weights-gib", "weights_bytes"):
-        if (gib := _positive(text)) is None:
-            refuse("weights-gib", text, "a number of GiB above 0")
-        else:
-            demand = replace(demand, weights_bytes=int(gib * GIB))
-    if text := stated("memory-per-gpu-gib", "memory_bytes_per_gpu"):
-        if (gib := _positive(text)) is None:
-            refuse("memory-per-gpu-gib", text, "a number of GiB above 0")
-        else:
-            demand = replace(demand, memory_bytes_per_gpu=int(gib * GIB))
-    if text := stated("tensor-parallel-size", "tensor_parallel"):
-        if not text.isdecimal() or int(text) < 1:
-            refuse("tensor-parallel-size", text, "a whole number above 0")
-        else:
-            demand = replace(demand, tensor_parallel=int(text))
-    if text := stated("require-nvlink", "nvlink"):
-        if text not in ("true", "false"):
-            refuse("require-nvlink", text, "true or false")
-        else:
-            demand = replace(demand, nvlink=NvLink.REQUIRE if text == "true" else NvLink.IGNORE)
-    if text := stated("nvlink", "nvlink"):
-        if text not in set(NvLink):
-            refuse("nvlink", text, "prefer, require or ignore")
-        else:
-            demand = replace(demand, nvlink=NvLink(text))
-    if text := stated("allow-unknown", "allow_unknown"):
-        if text not in ("true", "false"):
-            refuse("allow-unknown", text, "true or false")
-        else:
-            demand = replace(demand, allow_unknown=text == "true")
-    return demand
-
-
-def _stated_shape(text: str, models: ModelTable) -> ModelShape | None:
-    if not text.startswith("{"):
-        return models.find(text)
-    try:
-        config = json.loads(text)
-        return shape_of_config("as annotated", config, source=f"annotation {PREFIX}model-shape")
-    except (ValueError, ModelConfigError, TypeError, RecursionError):
-        return None
-
-
-def _positive(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 < number < 1e6 else None

@@ -13,6 +13,7 @@ from policies.placement.settings import DEFAULT_SETTINGS, PlacementSettings
 from policies.placement.verdict import MemoryFit, Verdict
 
 LENGTHS: Final = (131072, 65536, 32768, 16384, 8192, 4096, 2048)
+DEFAULT_UTILIZATION: Final = 0.9
 SIZES: Final = (2, 4, 8)
 
 
@@ -28,6 +29,9 @@ def remedies(
 
     found = []
     shape = demand.shape
+    usual = replace(demand, gpu_memory_utilization=DEFAULT_UTILIZATION)
+    if demand.gpu_memory_utilization > DEFAULT_UTILIZATION and fits(usual):
+        found.append(f"--gpu-memory-utilization {DEFAULT_UTILIZATION}")
     if not demand.max_model_len_auto:
         longest = demand.max_model_len or shape.context_tokens or LENGTHS[0] + 1
         shorter = next((n for n in LENGTHS if n < longest and fits(replace(demand, max_model_len=n))), None)

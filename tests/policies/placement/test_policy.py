@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.placement.annotations import PREFIX
 from policies.placement.demand import GPU_RESOURCE, NvLink, PodDemand
 from policies.placement.policy import DEFAULT_SETTINGS, PlacementSettings, judge, scores
-from policies.placement.reading import LWS_SIZE, PREFIX
+from policies.placement.reading import LWS_SIZE
 from policies.placement.supply import Evidence, Links, NodeFacts, Sharing, Slices
 from policies.placement.verdict import MemoryFit, Reason
 from tests.policies.placement.seen import A100_PCIE, H100, L4, V100, demand, node

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.gpu_memory import GIB, weight_bytes
+from policies.placement.annotations import PREFIX
 from policies.placement.demand import GPU_RESOURCE, Container, NvLink, SeenPod
 from policies.placement.models import shipped_models
-from policies.placement.reading import KV_BYTES, LWS_SIZE, PREFIX, read_demand
+from policies.placement.reading import KV_BYTES, LWS_SIZE, read_demand
 from tests.checkout import ROOT
 from tests.policies.placement.seen import container, demand, pod
 
@@ -256,6 +257,7 @@ def test_an_annotation_that_cannot_be_is_remarked_and_changes_nothing(name: str)
     changed = demand(LLAMA_8B, annotations={PREFIX + name: "-12 of them"})
     assert replace(changed, remarks=()) == demand(LLAMA_8B)
     assert f"annotation preheat.dev/{name} is '-12 of them'" in changed.remarks[0]
+    assert not any("annotation" in source for source in changed.sources.values())
 
 
 def test_two_pods_that_ask_the_same_are_equal() -> None:

@@ -28,6 +28,11 @@ def test_what_fits_needs_no_remedy() -> None:
     assert said(LLAMA_8B, "--max-model-len", "8192", gpus=1) == "needs 18.5 GiB a GPU, has 71.3: fits"
 
 
+def test_asking_for_all_of_the_memory_is_told_to_ask_for_less() -> None:
+    sentence = said(LLAMA_8B, "--max-model-len", "8192", "--gpu-memory-utilization", "1", gpus=1)
+    assert sentence.startswith("needs 18.5 GiB a GPU, has 79.2: does not fit; fits with --gpu-memory-utilization 0.9")
+
+
 def test_each_remedy_makes_it_fit() -> None:
     asked, facts = demand(LLAMA_8B), node(L4, 4)
     (length, *_) = remedies(asked, facts.memory_bytes_per_gpu)
