@@ -18,7 +18,7 @@ from scheduler_extender import wire
 from scheduler_extender.facts import Facts
 from scheduler_extender.spans import Text
 from scheduler_extender.telemetry import Telemetry
-from scheduler_extender.wire import AskedNode, Json, NoAnswerError, PreemptQuestion, Question, Reply
+from scheduler_extender.wire import AskedNode, NoAnswerError, PreemptQuestion, Question, Reply
 
 UNKNOWN_NODE: Final = Verdict(reason=Reason.NODE_UNKNOWN)
 _UNKNOWN: Final = Reason.NODE_UNKNOWN.value
@@ -36,19 +36,27 @@ class Answers:
     def filter(self, question: Question) -> Reply:
         """By name."""
         names = question.names
-        demand = self._demand(question.pod, names)
+        demand = self._demand(question)
         if demand.gpus == 0:
+            wire.expect_texts(names)
             return wire.filtered_names(names, {}, {})
         self._expect_whole(names)
         table = self._facts.board.table(demand)
-        if table.passing.issuperset(names):
-            return wire.filtered_names(names, {}, {})
+        try:
+            if table.passing.issuperset(names):
+                return wire.filtered_names(names, {}, {})
+        except TypeError:  # a list or an object, which is nobody's name
+            pass
+        wire.expect_texts(names)
         passing, unresolvable = table.passing, table.unresolvable
-        resolvable = table.failed.get
-        failed = {n: resolvable(n, _UNKNOWN) for n in names if n not in passing and n not in unresolvable}
-        refused = {n: unresolvable[n] for n in names if n in unresolvable}
-        self._telemetry.count_refused((*failed.values(), *refused.values()))
-        return wire.filtered_names([n for n in names if n in passing], failed, refused)
+        passed = [name for name in names if name in passing]
+        refused = {name: unresolvable[name] for name in names if name in unresolvable}
+        failed: dict[str, str] = {}
+        if len(passed) + len(refused) < len(names):
+            words = table.failed.get
+            failed = {n: words(n, _UNKNOWN) for n in names if n not in passing and n not in unresolvable}
+        self._telemetry.count_refused(failed.values(), refused.values())
+        return wire.filtered_names(passed, failed, refused)
 
     def settle(self) -> None:
         """Take in what has changed; to be called before whole nodes are judged beside the loop."""
@@ -63,12 +71,17 @@ class Answers:
     def prioritize(self, question: Question) -> Reply:
         """By name."""
         names = question.names
-        demand = self._demand(question.pod, names)
+        demand = self._demand(question)
         if demand.gpus == 0:
+            wire.expect_texts(names)
             return wire.prioritized((name, 0) for name in names)
         self._expect_whole(names)
-        preference = self._facts.board.table(demand).preference
-        preferences = [preference.get(name, 0.0) for name in names]
+        try:
+            preferences = list(map(self._facts.board.table(demand).preference.get, names))
+        except TypeError:
+            preferences = [None]
+        if None in set(preferences):
+            wire.expect_texts(names)
         return wire.prioritized(zip(names, _ranked(preferences), strict=True))
 
     def prioritize_nodes(self, question: Question) -> Reply:
@@ -79,7 +92,7 @@ class Answers:
 
     def preempt(self, question: PreemptQuestion) -> Reply:
         """Those nodes that we would not refuse once the victims are gone."""
-        demand = self._demand(question.pod)
+        demand = self._demand(question)
         kept = {}
         for name, victims in question.victims.items():
             if not victims.uids:
@@ -94,15 +107,18 @@ class Answers:
 
     # -- how ------------------------------------------------------------------------------------------------
 
-    def _demand(self, pod: Json, names: Iterable[str] = ()) -> PodDemand:
+    def _demand(self, question: Question | PreemptQuestion) -> PodDemand:
         self._facts.settle()
         try:
-            return self._facts.demands.of(pod)
+            return self._facts.demands.of(question.pod)
         except UnreadableObjectError as error:
+            names = question.names if isinstance(question, Question) else ()
+            wire.expect_texts(names)
             raise NoAnswerError("pod", f"the Pod cannot be read: {error}", names) from error
 
-    def _expect_whole(self, names: Iterable[str] = ()) -> None:
+    def _expect_whole(self, names: Sequence[str] = ()) -> None:
         if not self.whole:
+            wire.expect_texts(names)
             raise NoAnswerError("not-ready", "the extender does not know all nodes and pods yet: ask again", names)
 
     def _judged(self, question: Question) -> tuple[list[AskedNode], dict[str, Verdict]]:
@@ -133,12 +149,15 @@ class Answers:
         for name, verdict in refused:
             if verdict.reason is not None:
                 (failed if verdict.reason.resolvable else unresolvable)[name] = verdict.reason.value
-        self._telemetry.count_refused((*failed.values(), *unresolvable.values()))
+        self._telemetry.count_refused(failed.values(), unresolvable.values())
         return failed, unresolvable
 
 
-def _ranked(preferences: Sequence[float]) -> Iterable[int]:
-    """As `policies.placement.scoring` ranks them; of thousands of nodes there are few different ones."""
-    different = list(set(preferences))
-    score_of = dict(zip(different, ranked_scores(different), strict=True))
+def _ranked(preferences: Sequence[float | None]) -> Iterable[int]:
+    """As `policies.placement.scoring` ranks them; of thousands of nodes there are few different ones.
+
+    None is a node that does not pass.
+    """
+    different = set(preferences)
+    score_of = dict(zip(different, ranked_scores([value or 0.0 for value in different]), strict=True))
     return map(score_of.__getitem__, preferences)

@@ -65,34 +65,39 @@ class Table:
     __slots__ = ("_opinion", "failed", "passing", "preference", "unresolvable")
 
     def __init__(self, opinion: Opinion, classes: Classes) -> None:
-        self.passing: set[str] = set()
-        self.failed: dict[str, str] = {}
-        """The words of a refusal that preemption may help."""
-        self.unresolvable: dict[str, str] = {}
-        """Those of any other."""
-        self.preference: dict[str, float] = {}
-        """Of the nodes that pass."""
         self._opinion = opinion
-        for name, number in classes.of_node.items():
-            self._put(name, number)
+        of_node = classes.of_node
+        preferred: dict[int, float] = {}
+        helped: dict[int, str] = {}
+        static: dict[int, str] = {}
+        for number in set(of_node.values()):
+            verdict = opinion.of(number)
+            if verdict.reason is None:
+                preferred[number] = verdict.preference
+            else:
+                (helped if verdict.resolvable else static)[number] = verdict.reason.value
+        self.preference: dict[str, float] = {n: preferred[c] for n, c in of_node.items() if c in preferred}
+        """Of the nodes that pass."""
+        self.passing: set[str] = set(self.preference)
+        self.failed: dict[str, str] = {n: helped[c] for n, c in of_node.items() if c in helped}
+        """The words of a refusal that preemption may help."""
+        self.unresolvable: dict[str, str] = {n: static[c] for n, c in of_node.items() if c in static}
+        """Those of any other."""
 
     def place(self, name: str, number: int) -> None:
         self.drop(name)
-        self._put(name, number)
-
-    def drop(self, name: str) -> None:
-        self.passing.discard(name)
-        self.failed.pop(name, None)
-        self.unresolvable.pop(name, None)
-        self.preference.pop(name, None)
-
-    def _put(self, name: str, number: int) -> None:
         verdict = self._opinion.of(number)
         if verdict.reason is None:
             self.passing.add(name)
             self.preference[name] = verdict.preference
         else:
             (self.failed if verdict.resolvable else self.unresolvable)[name] = verdict.reason.value
+
+    def drop(self, name: str) -> None:
+        self.passing.discard(name)
+        self.failed.pop(name, None)
+        self.unresolvable.pop(name, None)
+        self.preference.pop(name, None)
 
 
 class Board:

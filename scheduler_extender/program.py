@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Final
 
 from cluster.errors import ClusterError
 from cluster.files import ConfigError
@@ -20,6 +22,10 @@ from scheduler_extender.telemetry import Telemetry
 from scheduler_extender.tls import Tls, files_of
 
 log = logging.getLogger(__name__)
+
+
+GIVE_WAY_SECONDS: Final = 0.0005
+"""How long the thread that reads whole nodes may keep the others from running, when they want to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Options:
 
 def run(options: Options) -> None:
     """`serve`, to its end; a ConfigError says what the user must mend first."""
+    sys.setswitchinterval(GIVE_WAY_SECONDS)
     asyncio.run(serve(options))
 
 

@@ -53,9 +53,12 @@ class Telemetry:
     def add_source(self, numbers: Numbers) -> None:
         self._sources.append(numbers)
 
-    def count_refused(self, reasons: Iterable[str]) -> None:
-        """May be called from any thread."""
-        for reason, times in Counts(reasons).items():
+    def count_refused(self, *reasons: Iterable[str]) -> None:
+        """One for each node; may be called from any thread."""
+        counts = Counts[str]()
+        for some in reasons:
+            counts.update(some)
+        for reason, times in counts.items():
             self.refused.labels(reason).inc(times)
 
     def text(self) -> bytes:

@@ -98,14 +98,22 @@ def fields_of(body: Text) -> dict[str, Any]:
 
 
 def question(fields: Json) -> Question:
-    """Of nodes by name."""
-    names, all_readable = _names(fields.get("nodenames"))
-    pod = _pod(fields.get("pod"), names)
-    if not all_readable:
-        raise NoAnswerError("names", "NodeNames must be a list of texts", names)
-    if fields.get("nodenames") is None:
+    """Of nodes by name. Whether all names are texts is for `expect_texts`: of known names nobody need ask."""
+    names = fields.get("nodenames")
+    if not isinstance(names, list | None):
+        raise NoAnswerError("names", "NodeNames must be a list of texts")
+    pod = fields.get("pod")
+    if not isinstance(pod, dict):
+        raise _no_pod(pod, _texts_of(names or ()))
+    if names is None:
         raise NoAnswerError("no-nodes", "the request names no nodes: Nodes and NodeNames are both null")
     return Question(pod, names)
+
+
+def expect_texts(names: Sequence[Any]) -> None:
+    """Raises `NoAnswerError` with those that can be read where some name is none."""
+    if set(map(type, names)) - {str}:
+        raise NoAnswerError("names", "NodeNames must be a list of texts", _texts_of(names))
 
 
 def question_in(body: Text) -> Question:
@@ -151,7 +159,8 @@ def question_in(body: Text) -> Question:
     if nodes is None:
         return question({"pod": pod, "nodenames": names})
     named = [node.name for node in nodes if node.name]
-    pod = _pod(pod, named)
+    if not isinstance(pod, dict):
+        raise _no_pod(pod, named)
     if len(named) < len(nodes):
         raise NoAnswerError("nodes", "Nodes holds an item that has no name", named)
     return Question(pod, nodes=nodes)
@@ -159,7 +168,9 @@ def question_in(body: Text) -> Question:
 
 def preempt_question(fields: Json) -> PreemptQuestion:
     """Of victims, whole or by their uids; one of the two maps is null."""
-    pod = _pod(fields.get("pod"))
+    pod = fields.get("pod")
+    if not isinstance(pod, dict):
+        raise _no_pod(pod)
     candidates = fields.get("nodenametovictims") or fields.get("nodenametometavictims") or {}
     if not isinstance(candidates, dict):
         raise NoAnswerError("victims", "the victims must be an object, by the names of their nodes")
@@ -223,23 +234,13 @@ def _folded(value: Json) -> dict[str, Any]:
     return {key.lower(): item for key, item in value.items()}
 
 
-def _names(value: Any) -> tuple[list[str], bool]:
-    """Those that can be read, and whether these are all."""
-    if value is None:
-        return [], True
-    if not isinstance(value, list):
-        return [], False
-    # Of five thousand names the common case costs one pass.
-    if set(map(type, value)) <= {str}:
-        return value, True
-    return [name for name in value if isinstance(name, str)], False
+def _texts_of(names: Iterable[Any]) -> list[str]:
+    return [name for name in names if isinstance(name, str)]
 
 
-def _pod(pod: Any, names: Iterable[str] = ()) -> Json:
-    if isinstance(pod, dict):
-        return pod
+def _no_pod(pod: object, names: Iterable[str] = ()) -> NoAnswerError:
     what = "the request has no Pod" if pod is None else "Pod must be an object"
-    raise NoAnswerError("no-pod", what, names)
+    return NoAnswerError("no-pod", what, names)
 
 
 def _asked_node(span: Span, value: Any) -> AskedNode:
