@@ -149,6 +149,6 @@ def _variants(
     if meant is None:
         yield NamedPolicy(title, label, "", notes, written, *bounds)
         return
-    told = (*notes, *mistakes)
-    yield NamedPolicy(f"{title} ({AS_WRITTEN})", label, AS_WRITTEN, told, written, *bounds)
-    yield NamedPolicy(f"{title} ({AS_MEANT})", label, AS_MEANT, told, meant, meant_least, bounds[1])
+    yield NamedPolicy(f"{title} ({AS_WRITTEN})", label, AS_WRITTEN, (*notes, *mistakes), written, *bounds)
+    mended = ("it is the same without what is said to be wrong with it as written",)
+    yield NamedPolicy(f"{title} ({AS_MEANT})", label, AS_MEANT, mended, meant, meant_least, bounds[1])

@@ -160,6 +160,7 @@ def read_scaled_object(
     if wrong:
         meant = _policy(mended, spec, starts_at)
     result: WrittenKeda | Refused | FixedReplicas = written
+    fixed: int | None = None
     if _is_refused(told, least):
         result = Refused(_refusal(told, least))
     elif "autoscaling.keda.sh/paused-replicas" in annotations:
@@ -167,11 +168,17 @@ def read_scaled_object(
         if not count.isdigit():
             raise FieldsError([f"metadata.annotations: paused-replicas is '{count}': write a whole number"])
         result, meant = FixedReplicas.static(int(count)), None
+        fixed = int(count)
         notes.append(f"it is paused at {count} replicas by its annotation")
     elif _says(annotations, "paused"):
         result, meant = Refused("it is paused by its annotation"), None
     notes += _said(told)
     bounds = (min(told.rests_at, told.min_replicas), told.max_replicas)
+    if fixed is not None:
+        bounds = (fixed, fixed)
+    elif isinstance(result, Refused):
+        # A Deployment that nobody scales has one replica, if it does not say another number.
+        bounds = (max(1, bounds[0]), bounds[1])
     return ReadScaledObject(
         result, meant, tuple(dict.fromkeys(notes)), tuple(wrong), *bounds, min(mended.rests_at, mended.min_replicas)
     )

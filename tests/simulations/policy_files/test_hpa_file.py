@@ -88,7 +88,7 @@ def test_a_share_compared_with_eighty_is_told_and_mended(tmp_path: Path) -> None
     written, meant = policies(tmp_path, hpa(pods_metric("gpu_cache_usage_ratio", '"80"')))
     assert (written.name, written.variant) == ("object.yaml (as written)", AS_WRITTEN)
     assert (meant.name, meant.variant) == ("object.yaml (as meant)", AS_MEANT)
-    assert written.notes == meant.notes
+    assert meant.notes == ("it is the same without what is said to be wrong with it as written",)
     assert "is a share from 0 to 1 and is compared with 80, which it never reaches: 0.8 was meant" in written.notes[1]
     look = seen(0.0, [{"kv_cache_usage": 1.0}] * 4)
     assert asked(written, look, seen(15.0, [{"kv_cache_usage": 1.0}] * 4)) == [4, 4]

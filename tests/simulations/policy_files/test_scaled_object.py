@@ -113,6 +113,7 @@ def test_it_goes_to_zero_by_default_and_never_wakes_by_a_metric_of_its_pods(tmp_
 def test_an_idle_number_that_is_not_below_the_least_is_refused_as_keda_refuses(tmp_path: Path) -> None:
     written, meant = policies(tmp_path, scaled_object(trigger(), spec="idleReplicaCount: 0"))
     assert asked(written, *looks(90.0, 90.0)) == [4, 4]
+    assert (written.min_replicas, meant.min_replicas) == (1, 1)  # A Deployment that nobody scales has one.
     assert "KEDA refuses it: IdleReplicaCount=0 must be less than MinReplicaCount=0" in " ".join(written.notes)
     assert asked(meant, *looks(10.0)) == [8]
     # A least that is written as 0 counts as 1: KEDA takes that.
@@ -170,6 +171,7 @@ def test_annotations_pause_and_force(tmp_path: Path) -> None:
     busy, idle = looks(30.0), looks(*[0.0] * 23)
     assert asked(annotated("paused"), *busy) == [4]
     assert asked(annotated("paused-replicas", "'7'"), *busy) == [7]
+    assert annotated("paused-replicas", "'7'").min_replicas == annotated("paused-replicas", "'7'").max_replicas == 7
     assert asked(annotated("paused-scale-out"), *busy) == [4]
     assert asked(annotated("paused-scale-in"), *idle)[-1] == 4
     assert asked(annotated("paused", "'false'"), *busy) == [8]
