@@ -10,6 +10,8 @@ from typing import Final
 from policies.gpu_memory import ModelShape
 
 GPU_RESOURCE: Final = "nvidia.com/gpu"
+MIG_PREFIX: Final = "nvidia.com/mig-"
+"""Of the resources of slices that have memory of their own."""
 
 
 class NvLink(StrEnum):
@@ -58,7 +60,7 @@ class PodDemand:
     gpus: int
     """Devices that kube-scheduler will count; 0: the pod passes everywhere."""
     resource: str = GPU_RESOURCE
-    """Which devices; a slice has a resource of its own. "" with several kinds at once."""
+    """Which devices; a slice has a resource of its own."""
     model: str = ""
     """"" where no vLLM was found in the pod."""
     shape: ModelShape | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policies.gpu_memory import GIB
-from policies.placement.demand import GPU_RESOURCE
+from policies.placement.demand import GPU_RESOURCE, MIG_PREFIX
 from policies.placement.device_annotations import shares_by_hami, told_links
 from policies.placement.products import MIB, Product, ProductTable
 from policies.placement.supply import Evidence, Links, NodeFacts, SeenNode, Sharing, Slices
@@ -40,7 +40,6 @@ MEMORY_ANNOTATION: Final = "preheat.dev/memory-per-gpu-gib"
 
 READ_LABELS: Final = (PRODUCT, MEMORY, COUNT, REPLICAS, SHARING, CLIQUE, *INSTANCE_TYPES, *CLOUD_NAMES, *CLOUD_COUNTS)
 """All labels that are read of a node, besides `nvidia.com/mig-*`: a cache needs to keep no others."""
-MIG_PREFIX: Final = "nvidia.com/mig-"
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from policies.placement.demand import GPU_RESOURCE, NvLink, PodDemand
+from policies.placement.demand import GPU_RESOURCE, MIG_PREFIX, NvLink, PodDemand
 from policies.placement.links import link_domain, link_promise, links_are_known
 from policies.placement.memory import memory_fit
 from policies.placement.scoring import preference, ranked_scores, score_of, tutorial_preference
@@ -78,7 +78,7 @@ def ranks_linked(demand: PodDemand) -> int:
 
 def _devices(demand: PodDemand, node: NodeFacts) -> tuple[int, int, int | None]:
     """How many of the asked kind the node has, how many are free, and the memory of one."""
-    if demand.resource in (GPU_RESOURCE, ""):
+    if demand.resource == GPU_RESOURCE:
         return node.gpus, node.free_gpus, node.memory_bytes_per_gpu
     for slices in node.slices:
         if slices.resource == demand.resource:
@@ -90,7 +90,7 @@ def _memory(
     demand: PodDemand, node: NodeFacts, device_memory: int | None, settings: PlacementSettings
 ) -> tuple[MemoryFit, int | None, int | None]:
     fit, needs, has = memory_fit(demand, device_memory, settings)
-    shared = node.sharing in (Sharing.TIME_SLICING, Sharing.MPS) and demand.resource == GPU_RESOURCE
+    shared = node.sharing in (Sharing.TIME_SLICING, Sharing.MPS) and not demand.resource.startswith(MIG_PREFIX)
     if shared and fit is not MemoryFit.DOES_NOT_FIT:
         # Its neighbours on the device take of the same memory, and nobody says how much.
         return MemoryFit.UNKNOWN, needs, has

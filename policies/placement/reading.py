@@ -84,11 +84,15 @@ def _gpus(pod: SeenPod, notes: _Notes) -> tuple[int, str]:
     for init in pod.init_containers:
         for resource, count in init.gpus.items():
             together[resource] = max(together.get(resource, 0), count + beside.get(resource, 0))
-    asked = {resource: count for resource, count in together.items() if count > 0}
+    asked = sorted((resource, count) for resource, count in together.items() if count > 0)
+    if not asked:
+        return 0, GPU_RESOURCE
+    # Whole GPUs sort before slices of them.
+    resource, count = asked[0]
     if len(asked) > 1:
-        notes.remarks.append(f"it asks for several kinds of devices ({', '.join(sorted(asked))})")
-        return sum(asked.values()), ""
-    return next(((count, resource) for resource, count in asked.items()), (0, GPU_RESOURCE))
+        kinds = ", ".join(resource for resource, _ in asked)
+        notes.remarks.append(f"it asks for several kinds of devices ({kinds}): only the first is judged")
+    return count, resource
 
 
 def _sum(containers: Sequence[Container]) -> dict[str, int]:

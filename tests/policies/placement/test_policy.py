@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from policies.placement.annotations import PREFIX
 from policies.placement.demand import GPU_RESOURCE, NvLink, PodDemand
+from policies.placement.nodes import read_node
 from policies.placement.policy import DEFAULT_SETTINGS, PlacementSettings, judge, scores
+from policies.placement.products import shipped_products
 from policies.placement.reading import LWS_SIZE
-from policies.placement.supply import Evidence, Links, NodeFacts, Sharing, Slices
+from policies.placement.supply import Evidence, Links, NodeFacts, SeenNode, Sharing, Slices
 from policies.placement.verdict import MemoryFit, Reason
 from tests.policies.placement.seen import A100_PCIE, H100, L4, V100, demand, node
 
@@ -150,6 +152,13 @@ def test_a_shared_device_promises_no_memory_and_still_refuses_what_it_cannot_hol
     assert shared.sharing is Sharing.TIME_SLICING
     assert judge(serving(), shared).memory is MemoryFit.UNKNOWN
     assert judge(serving(LLAMA_70B), shared).reason is Reason.MEMORY
+
+
+def test_shares_under_a_name_of_their_own_promise_no_memory_either() -> None:
+    labels = {"nvidia.com/gpu.product": L4, "nvidia.com/gpu.memory": "23034", "nvidia.com/gpu.replicas": "4"}
+    shared = read_node(SeenNode(labels=labels, allocatable={"nvidia.com/gpu.shared": 4}), shipped_products())
+    verdict = judge(replace(serving(), resource="nvidia.com/gpu.shared"), shared)
+    assert (verdict.fits, verdict.memory) == (True, MemoryFit.UNKNOWN)
 
 
 def test_a_daemons_pod_passes_a_cordoned_node() -> None:

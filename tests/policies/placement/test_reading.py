@@ -116,6 +116,13 @@ def test_slices_are_devices_of_their_own() -> None:
     assert (asked.gpus, asked.resource) == (1, "nvidia.com/mig-3g.40gb")
 
 
+def test_of_several_kinds_of_devices_whole_gpus_are_judged_and_the_others_told_of() -> None:
+    kinds = {"nvidia.com/mig-3g.40gb": 1, GPU_RESOURCE: 2}
+    asked = read_demand(SeenPod(containers=(Container("c", "vllm/vllm-openai", args=(LLAMA_8B,), gpus=kinds),)), MODELS)
+    assert (asked.gpus, asked.resource) == (2, GPU_RESOURCE)
+    assert "only the first is judged" in asked.remarks[0]
+
+
 def test_the_container_with_gpus_is_the_one_that_serves() -> None:
     both = SeenPod(containers=(container("Qwen/Qwen3-8B", gpus=0, name="router"), container(LLAMA_8B, gpus=1)))
     assert read_demand(both, MODELS).model == LLAMA_8B
