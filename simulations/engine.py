@@ -8,7 +8,7 @@ coefficient is rounded to it once, so that a closed form and a loop over the ste
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -44,6 +44,24 @@ class StepTime:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTables:
+    """A step's time as profiled: `dense` + decode attention + prefill attention, in ms, all layers together.
+
+    Attention is read at the mean context of the sequences that decode, and at the root of the sum of squares of the
+    chunks over the sum of what is cached of them, each rounded up to a column, as Vidur (7d47513) does.
+    """
+
+    dense_ms: NDArray[np.float64]
+    """By tokens in the step, from 0."""
+    decode_ms: NDArray[np.float64]
+    """By sequences, from 1, and cached tokens: 0, 64, 128, …"""
+    prefill_ms: NDArray[np.float64]
+    """By tokens of the chunk, from 1, and cached tokens: 0, 64, 128, …"""
+    overhead: float = 0.0
+    """Added to attention, as a share of it, where there is more than one sequence or chunk."""
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """One vLLM replica's engine."""
 
@@ -56,17 +74,19 @@ class Engine:
     gpus: int = 1
     model: str = ""
     source: str = ""
+    tables: StepTables | None = field(default=None, compare=False, repr=False)
+    """What a step takes, where that is told by tables; `step_ms` is then what estimates go by."""
 
     def __post_init__(self) -> None:
-        for field in ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "gpus"):
-            if getattr(self, field) < 1:
-                raise EngineError(f"engine {self.name}: {field} is {getattr(self, field)}: it must be at least 1")
+        for limit in ("kv_tokens", "block_size", "max_num_seqs", "max_num_batched_tokens", "gpus"):
+            if getattr(self, limit) < 1:
+                raise EngineError(f"engine {self.name}: {limit} is {getattr(self, limit)}: it must be at least 1")
         if self.step_ms.a <= 0 and self.step_ms.w <= 0:
             raise EngineError(f"engine {self.name}: step_ms.a is {self.step_ms.a}: a step takes time, give a > 0")
-        for field in ("b", "c", "d", "e", "w", "k"):
-            if not getattr(self.step_ms, field) >= 0:
+        for part in ("b", "c", "d", "e", "w", "k"):
+            if not getattr(self.step_ms, part) >= 0:
                 raise EngineError(
-                    f"engine {self.name}: step_ms.{field} is {getattr(self.step_ms, field)}: "
+                    f"engine {self.name}: step_ms.{part} is {getattr(self.step_ms, part)}: "
                     "more work never takes less time, give a number ≥ 0"
                 )
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -89,18 +109,32 @@ class Engine:
 
     def coefficients_ps(self) -> tuple[int, int, int, int, int]:
         """a, b, c, d, e in whole picoseconds: rounded here, once, and nowhere else."""
+        if self.tables is not None:
+            return 0, 0, 0, 0, 0
         s = self.step_ms
         a, b, c, d, e = (round(value * PS_PER_MS) for value in (s.a, s.b, s.c, s.d, s.e))
         return a, b, c, d, e
 
     def dense_ps(self) -> NDArray[np.int64]:
-        """What the roofline of the dense layers adds to a step of 0, 1, … max_num_batched_tokens tokens."""
+        """What the dense layers' roofline or table adds to a step of 0, 1, … max_num_batched_tokens tokens."""
+        if self.tables is not None:
+            return _whole_ps(self.tables.dense_ms[: self.max_num_batched_tokens + 1])
         s = self.step_ms
         tokens = range(self.max_num_batched_tokens + 1)
         if s.w == 0 and s.k == 0:
             return np.zeros(len(tokens), dtype=np.int64)
         times = [(s.w**s.q + (s.k * n) ** s.q) ** (1 / s.q) for n in tokens]
         return np.array([round(time * PS_PER_MS) for time in times], dtype=np.int64)
+
+    def attention_ps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | tuple[()]:
+        """The tables of decode and of prefill attention, where the engine has them."""
+        if self.tables is None:
+            return ()
+        return _whole_ps(self.tables.decode_ms), _whole_ps(self.tables.prefill_ms)
+
+    @property
+    def batching_overhead_per_mille(self) -> int:
+        return 0 if self.tables is None else round(self.tables.overhead * 1000)
 
     def with_limits(self, *, max_num_seqs: int | None = None, max_num_batched_tokens: int | None = None) -> Engine:
         """The same engine started with other flags of vLLM."""
@@ -109,6 +143,10 @@ class Engine:
             max_num_seqs=max_num_seqs or self.max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens or self.max_num_batched_tokens,
         )
+
+
+def _whole_ps(ms: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.asarray(np.rint(np.asarray(ms, dtype=np.float64) * PS_PER_MS), dtype=np.int64)
 
 
 @cache

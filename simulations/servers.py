@@ -5,11 +5,15 @@ Everything here is in picoseconds and slots; `simulations.fleet` speaks of secon
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.vllm_metrics import INTER_TOKEN_EDGES, QUEUE_EDGES, TPOT_EDGES, TTFT_EDGES
-from simulations import kernel
+from simulations import kernel, kernel_fleet
+from simulations.cold_start import Constant
+from simulations.conditions import Conditions, ConditionsError, Router
 from simulations.engine import PICOSECONDS, Engine
 from simulations.kernel import Ints
 from simulations.traces.trace import Trace
@@ -23,34 +27,92 @@ def picoseconds(seconds: float) -> int:
     return round(seconds * 1e6) * 10**6
 
 
-def engine_numbers(engine: Engine) -> Ints:
-    """An engine as the event loop reads it."""
+ROUTERS: dict[Router, int] = {
+    "least-outstanding": kernel.LEAST_OUTSTANDING,
+    "round-robin": kernel.ROUND_ROBIN,
+    "random": kernel.RANDOM,
+    "two-choices": kernel.TWO_CHOICES,
+}
+
+
+def engine_numbers(engine: Engine, parts: PromptParts | None = None, *, by_priority: bool = False) -> Ints:
+    """An engine, and the blocks of the prompts that it may keep, as the event loop reads them."""
     dense = engine.dense_ps()
-    numbers = np.zeros(kernel.DENSE + len(dense), dtype=np.int64)
+    tables = engine.attention_ps()
+    pieces = [dense, *(table.ravel() for table in tables)]
+    if parts is not None:
+        pieces += [parts.offsets, parts.named]
+    ends = kernel.DENSE + np.cumsum([len(piece) for piece in pieces])
+    numbers = np.zeros(ends[-1], dtype=np.int64)
+    numbers[kernel.DENSE :] = np.concatenate(pieces)
     numbers[[kernel.A, kernel.B, kernel.C, kernel.D, kernel.E]] = engine.coefficients_ps()
     numbers[kernel.BLOCKS] = engine.kv_blocks
     numbers[kernel.BLOCK_SHIFT] = engine.block_size.bit_length() - 1
     numbers[kernel.MAX_SEQUENCES] = engine.max_num_seqs
     numbers[kernel.MAX_TOKENS] = engine.max_num_batched_tokens
     numbers[kernel.AT_RUNNING] = kernel.PHASE + engine.block_size
-    numbers[kernel.AT_FINISH] = kernel.PHASE + engine.block_size + engine.max_num_seqs
+    numbers[kernel.AT_FINISH] = numbers[kernel.AT_RUNNING] + engine.max_num_seqs
+    numbers[kernel.AT_PARTS] = numbers[kernel.AT_FINISH] + engine.max_num_seqs
+    numbers[kernel.BY_PRIORITY] = by_priority
+    numbers[kernel.AT_DECODE] = -1
+    if tables:
+        numbers[[kernel.AT_DECODE, kernel.AT_PREFILL]] = ends[:2]
+        numbers[kernel.LAST_COLUMN] = tables[0].shape[1] - 1
+        numbers[kernel.OVERHEAD] = engine.batching_overhead_per_mille
+    if parts is not None:
+        numbers[kernel.PARTS] = parts.different
+        numbers[kernel.PART_TOKENS] = parts.tokens
+        numbers[kernel.PART_BLOCKS] = parts.tokens // engine.block_size
+        numbers[[kernel.AT_OFFSETS, kernel.AT_HASHES]] = ends[-3:-1]
     edges = numbers[kernel.EDGES : kernel.DENSE].reshape(len(HISTOGRAM_EDGES), kernel.HISTOGRAM)
     # Each row is closed by an edge that nothing exceeds.
     edges[:] = kernel.NEVER
     for row, seconds in zip(edges, HISTOGRAM_EDGES, strict=True):
         row[: len(seconds)] = [picoseconds(edge) for edge in seconds]
-    numbers[kernel.DENSE :] = dense
     return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """Blocks of prompts that a replica may keep: whole ones only, each known by a small number."""
+
+    tokens: int
+    offsets: Ints
+    named: Ints
+    different: int
+
+
+def prompt_parts(trace: Trace, engine: Engine) -> PromptParts:
+    """What a prefix cache could find of a trace."""
+    blocks = trace.prompt_blocks
+    if blocks is None:
+        raise ConditionsError(
+            f"trace {trace.name} does not tell the blocks of its prompts, which prefix_cache needs: "
+            "give one with block hashes, or leave prefix_cache off"
+        )
+    if blocks.tokens_per_block % engine.block_size:
+        raise ConditionsError(
+            f"trace {trace.name} has blocks of {blocks.tokens_per_block} tokens, which prefix_cache needs to be "
+            f"whole KV blocks of {engine.block_size}: give the engine another block_size"
+        )
+    whole = blocks.within(trace.prompt_tokens // blocks.tokens_per_block * blocks.tokens_per_block)
+    different, named = np.unique(whole.hashes, return_inverse=True)
+    return PromptParts(blocks.tokens_per_block, whole.offsets, named.astype(np.int64), max(1, different.size))
 
 
 class Servers:
     """The replicas of one engine that serve one trace."""
 
-    def __init__(self, trace: Trace, engine: Engine, *, slots: int = 16) -> None:
+    def __init__(self, trace: Trace, engine: Engine, conditions: Conditions | None = None, *, slots: int = 16) -> None:
+        """Of the conditions those count that concern requests: router, clients, scheduling and prefix cache."""
         self.trace = trace
         self.engine = engine
-        self._engine = engine_numbers(engine)
-        self._fleet = np.zeros(kernel.FLEET, dtype=np.int64)
+        told = Conditions(Constant(0)) if conditions is None else conditions
+        by_priority = told.scheduling == "priority"
+        parts = prompt_parts(trace, engine) if told.prefix_cache else None
+        self._engine = engine_numbers(engine, parts, by_priority=by_priority)
+        self._fleet = self._fleet_numbers(told)
+        self._now = 0
         self._make_rows(slots)
         room = engine.kv_blocks * engine.block_size - trace.prompt_tokens.astype(np.int64) + 1
         self.requests = np.full((trace.requests, kernel.REQUEST), -1, dtype=np.int64)
@@ -60,10 +122,30 @@ class Servers:
         self.requests[:, kernel.PROMPT] = trace.prompt_tokens
         self.requests[:, kernel.GOAL] = np.minimum(trace.output_tokens, np.maximum(room, 1))
         self.requests[:, kernel.GENERATED] = 0
+        self.requests[:, kernel.PRECEDING] = kernel.NOWHERE
         self.requests[:, kernel.FATE] = kernel.UNSEEN
+        self.requests[:, kernel.PRIORITY] = 0
+        if by_priority:
+            if trace.priorities is None:
+                raise ConditionsError(
+                    f"trace {trace.name} has no priorities, which scheduling by priority needs: "
+                    "give a column `priority`, or leave scheduling at fcfs"
+                )
+            self.requests[:, kernel.PRIORITY] = trace.priorities
+
+    @staticmethod
+    def _fleet_numbers(conditions: Conditions) -> Ints:
+        patience = conditions.client_timeout_seconds
+        attempts = 0 if patience is None else 1 + conditions.client_retries
+        numbers = np.zeros(kernel.FLEET + attempts, dtype=np.int64)
+        numbers[kernel.ROUTER] = ROUTERS[conditions.router]
+        numbers[kernel.SEED] = conditions.seed
+        numbers[kernel.ATTEMPTS] = attempts
+        numbers[kernel.PATIENCE] = 0 if patience is None else picoseconds(patience)
+        return numbers
 
     def _make_rows(self, slots: int) -> None:
-        width = kernel.PHASE + self.engine.block_size + 2 * self.engine.max_num_seqs
+        width = self._engine[kernel.AT_PARTS] + 3 * self._engine[kernel.PARTS]
         self.numbers = np.zeros((slots, width), dtype=np.int64)
         """One row a slot; the columns are the event loop's."""
         self._due = np.full(slots, kernel.NEVER, dtype=np.int64)
@@ -71,7 +153,12 @@ class Servers:
 
     def advance(self, until: int) -> None:
         """Everything up to and at `until`."""
-        kernel.advance(self._fleet, self.numbers, self._due, self._load, self.requests, self._engine, until)
+        self._now = until
+        kernel_fleet.advance(self._fleet, self.numbers, self._due, self._load, self.requests, self._engine, until)
+
+    def kill(self, slot: int, now: int) -> None:
+        """Takes a replica away at once; what it held begins anew elsewhere."""
+        kernel_fleet.kill(self._fleet, self.numbers, self._due, self._load, self.requests, self._engine, slot, now)
 
     def start(self, ready_at: int) -> int:
         """A replica that takes requests from `ready_at` on; says its slot."""
@@ -118,7 +205,7 @@ class Servers:
 
     def kv_cache_usage(self, slot: int) -> float:
         """Share of the KV blocks held, 0…1."""
-        return int(kernel.blocks_in_use(self.numbers[slot], self._engine)) / self.engine.kv_blocks
+        return int(kernel_fleet.blocks_in_use(self.numbers[slot], self._engine, self._now)) / self.engine.kv_blocks
 
     @property
     def slots_used(self) -> int:
@@ -139,6 +226,16 @@ class Servers:
     def refused(self) -> int:
         """Requests whose prompt is larger than the KV cache."""
         return int(self._fleet[kernel.REFUSALS])
+
+    @property
+    def hang_ups(self) -> int:
+        """Clients that lost patience, each as often as it did."""
+        return int(self._fleet[kernel.ALL_HANG_UPS])
+
+    @property
+    def requeued(self) -> int:
+        """Requests that began anew since their replica was killed, each as often as it happened."""
+        return int(self._fleet[kernel.REQUEUED])
 
     @property
     def cut_short(self) -> NDArray[np.bool_]:

@@ -119,6 +119,8 @@ class Trace:
     """None where the trace does not say what of the prompts is the same."""
     notes: tuple[str, ...] = ()
     """What its reader should tell the user, one sentence each."""
+    priorities: NDArray[np.int32] | None = None
+    """Of each request, the lowest first; None where all are alike."""
 
     @classmethod
     def of(
@@ -131,6 +133,7 @@ class Trace:
         source: str = "",
         prompt_blocks: PromptBlocks | None = None,
         notes: tuple[str, ...] = (),
+        priorities: NDArray[np.int32] | None = None,
         columns: tuple[str, str, str] = COLUMNS,
     ) -> Self:
         """A checked trace; requests are sorted by arrival where they were not, and a note says so.
@@ -149,6 +152,10 @@ class Trace:
                 f"trace {name} has {arrived.size} times, {prompts.size} prompts and {outputs.size} outputs: "
                 "give one of each a request"
             )
+        if priorities is not None and priorities.size != arrived.size:
+            raise TraceError(
+                f"trace {name} has {priorities.size} priorities: give one for each of {arrived.size} requests"
+            )
         if prompt_blocks is not None and prompt_blocks.requests != arrived.size:
             raise TraceError(
                 f"trace {name} has prompt blocks of {prompt_blocks.requests} requests, but {arrived.size} requests: "
@@ -165,11 +172,12 @@ class Trace:
             order = np.argsort(arrived, kind="stable")
             arrived, prompts, outputs = arrived[order], prompts[order], outputs[order]
             prompt_blocks = None if prompt_blocks is None else prompt_blocks.taken(order)
+            priorities = None if priorities is None else priorities[order]
             came = "a request came" if early == 1 else f"{early} requests came"
             notes = (*notes, f"trace {name} was not in order of arrival ({came} too early): it is sorted now")
         if prompt_blocks is not None:
             prompt_blocks = prompt_blocks.within(prompts)
-        return cls(name, np.ascontiguousarray(arrived), prompts, outputs, source, prompt_blocks, notes)
+        return cls(name, np.ascontiguousarray(arrived), prompts, outputs, source, prompt_blocks, notes, priorities)
 
     @property
     def requests(self) -> int:
@@ -201,6 +209,7 @@ class Trace:
             prompt_tokens=self.prompt_tokens[:count],
             output_tokens=self.output_tokens[:count],
             prompt_blocks=None if self.prompt_blocks is None else self.prompt_blocks.first(count),
+            priorities=None if self.priorities is None else self.priorities[:count],
         )
 
     def bent(self, rate_at: Callable[[float], float], *, name: str, scale: float = 1.0) -> Trace:
