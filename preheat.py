@@ -113,6 +113,34 @@ def explain_pod(
         _mend(error.problems)
 
 
+@main.group()
+def doctor() -> None:
+    """Say what keeps a part from doing its work."""
+
+
+@doctor.command("extender")
+@click.option("--url", metavar="URL", help="Of the extender: has a scheduler asked it lately?")
+@click.option("--ca", type=_file, metavar="FILE", help="The authority of the extender's certificate.")
+@click.option("--minutes", type=float, default=10, show_default=True, help="How long ago is lately.")
+@click.option("--scheduler-config", type=_file, metavar="FILE", help="kube-scheduler's, or a ConfigMap with it.")
+@click.option("--inventory", type=_file, metavar="FILE", help="What `kubectl get nodes,pods -A -o json` wrote.")
+@_kubeconfig
+@_context
+def doctor_extender(**options: Any) -> None:
+    """Is the extender asked, is it heeded, and does it see what it judges by."""
+    from cluster.files import ConfigError
+    from scheduler_extender.doctor import Asked, examine
+
+    try:
+        report = asyncio.run(examine(Asked(**options)))
+    except ConfigError as error:
+        _mend(error.problems)
+    for note in report.notes:
+        click.echo(note)
+    if report.problems:
+        _mend(report.problems)
+
+
 @main.command()
 @click.argument("file", type=_file)
 @_kubeconfig

@@ -95,6 +95,15 @@ class PlacementCluster:
         except StatusError as error:
             raise meaning(error, f"pod {namespace}/{name}") from error
 
+    async def read(self, path: str) -> Json | None:
+        """Any object; None where there is none."""
+        try:
+            return await self._api.call("GET", path)
+        except StatusError as error:
+            if error.status == 404:
+                return None
+            raise meaning(error, path) from error
+
     async def touch(self, pod: Identity, now: datetime) -> None:
         """Write the time on a pod, so that the scheduler looks at it again; OvertakenError if it has changed.
 

@@ -20,10 +20,18 @@ class Inventory:
     def __init__(self) -> None:
         self.nodes: dict[str, KnownNode] = {}
         self.pods: dict[str, Json] = {}
-        """With GPUs, as the file has them."""
+        """Those of interest, as the file has them."""
+        self.raw_nodes: dict[str, Json] = {}
+        """As the file has them, where that was asked for."""
 
 
-def read(path: Path) -> Inventory:
+def is_of_interest(pod: Json) -> bool:
+    """Whether it holds devices, waits for some, or gets them by a claim; raises `UnreadableObjectError`."""
+    place = place_of(pod)
+    return place is not None and (any(place.gpus.values()) or bool((pod.get("spec") or {}).get("resourceClaims")))
+
+
+def read(path: Path, *, raw_nodes: bool = False) -> Inventory:
     """The file; a ConfigError names the first object that cannot be used, and why."""
     try:
         text = path.read_bytes()
@@ -42,6 +50,8 @@ def read(path: Path) -> Inventory:
             number += 1
             try:
                 _take(inventory, item)
+                if raw_nodes and item["kind"] == "Node":
+                    inventory.raw_nodes[item["metadata"]["name"]] = item
             except UnreadableObjectError as error:
                 raise ConfigError((f"--inventory {path}: item {number}: {error}: write the file anew",)) from error
 
@@ -78,7 +88,7 @@ def _take(inventory: Inventory, item: Any) -> None:
     for resource, count in place.gpus.items():
         if count < 0:
             raise UnreadableObjectError(f"pod {who.key} asks for {count} {resource}")
-    if any(place.gpus.values()):
+    if is_of_interest(item):
         inventory.pods[who.key] = item
 
 

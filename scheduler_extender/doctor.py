@@ -1,0 +1,305 @@
+"""`preheat doctor extender`: is it asked, is it heeded, and does it see what it judges by."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from cluster.errors import ClusterError
+from cluster.files import ConfigError, unreadable
+from cluster.gpu_objects import Json, UnreadableObjectError, place_of, seen_node
+from cluster.placement import PlacementCluster
+from policies.placement.nodes import PRODUCT
+from scheduler_extender import inventory
+
+IN_TREE_POINTS: Final = 1200
+"""What the default in-tree scores reach together: weights of 12, 100 points each."""
+OUR_POINTS: Final = 10
+POINTS_A_SCORE: Final = 10
+"""kube-scheduler stretches an extender's 0 to 10 to its own 0 to 100."""
+NAMED_AT_MOST: Final = 5
+PLACEHOLDER: Final = "192.0.2.0/24"
+CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
+POLICY_PATH: Final = "/apis/networking.k8s.io/v1/namespaces/preheat-system/networkpolicies/preheat-extender"
+
+
+@dataclass(slots=True)
+class Report:
+    """What is well, and what somebody should mend, a sentence each."""
+
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be looked at; None is not looked at."""
+
+    url: str | None = None
+    ca: Path | None = None
+    minutes: float = 10.0
+    scheduler_config: Path | None = None
+    inventory: Path | None = None
+    kubeconfig: str | None = None
+    context: str | None = None
+
+
+async def examine(asked: Asked) -> Report:
+    """Everything that was asked for; a ConfigError where one of the means cannot be used."""
+    report = Report()
+    schedulers: set[str] | None = None
+    if asked.scheduler_config is not None:
+        config = _scheduler_config(asked.scheduler_config)
+        profiles = config.get("profiles") or [{}]
+        schedulers = {str(profile.get("schedulerName", "default-scheduler")) for profile in profiles}
+        problems = list(config_problems(config))
+        report.problems += [f"{asked.scheduler_config}: {problem}" for problem in problems]
+        if not problems:
+            report.notes.append(f"{asked.scheduler_config}: nothing is wrong with it")
+    if asked.url is not None:
+        await _look_at_extender(asked, asked.url, report)
+    nodes, pods = await _objects(asked, report)
+    report.problems += node_problems(nodes)
+    report.problems += pod_problems(pods, schedulers)
+    if nodes:
+        report.notes.append(f"{len(nodes)} nodes and {len(pods)} pods with GPUs or claims were looked at")
+    return report
+
+
+# -- the scheduler's configuration ---------------------------------------------------------------------------------
+
+
+def _scheduler_config(path: Path) -> dict[str, Any]:
+    """A KubeSchedulerConfiguration, or the one that a ConfigMap holds."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        for document in documents:
+            if isinstance(document, dict) and document.get("kind") == "ConfigMap":
+                documents += [yaml.safe_load(text) for text in (document.get("data") or {}).values()]
+    except OSError as error:
+        raise ConfigError((f"--scheduler-config {unreadable(path, error)}",)) from error
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
+        raise ConfigError((f"--scheduler-config {path}: is not YAML: {' '.join(str(error).split())}",)) from error
+    for document in documents:
+        if isinstance(document, dict) and document.get("kind") == "KubeSchedulerConfiguration":
+            return document
+    raise ConfigError((f"--scheduler-config {path}: holds no KubeSchedulerConfiguration: name the scheduler's file",))
+
+
+def config_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """What would keep the extender from being asked or heeded."""
+    extenders = [each for each in config.get("extenders") or () if isinstance(each, dict)]
+    ours = [each for each in extenders if each.get("filterVerb") == "filter"]
+    if not ours:
+        yield "no extender has filterVerb: filter, so none of ours is asked: add it under extenders"
+        return
+    for extender in ours:
+        where = f"extender {extender.get('urlPrefix', '')}"
+        points = OUR_POINTS * POINTS_A_SCORE * (extender.get("weight") or 0)
+        if not extender.get("prioritizeVerb"):
+            yield f"{where}: has no prioritizeVerb, so the best node is not preferred: write prioritizeVerb: prioritize"
+        elif points <= IN_TREE_POINTS:
+            yield (
+                f"{where}: weight {extender.get('weight') or 0} makes its best node {points} points, and in-tree "
+                f"scores reach {IN_TREE_POINTS}: write weight: 15"
+            )
+        if not extender.get("preemptVerb"):
+            yield f"{where}: has no preemptVerb, so pods are evicted for nothing: write preemptVerb: preempt"
+        if not extender.get("nodeCacheCapable"):
+            yield f"{where}: is sent whole nodes, 300 times as much: write nodeCacheCapable: true"
+        if not extender.get("managedResources"):
+            yield f"{where}: is asked about every pod: write managedResources: [{{name: nvidia.com/gpu}}]"
+        elif any(resource.get("ignoredByScheduler") for resource in extender["managedResources"]):
+            yield f"{where}: ignoredByScheduler leaves counting to us, and we leave it to the scheduler: take it out"
+        tls = extender.get("tlsConfig") or {}
+        is_https = extender.get("enableHTTPS") or str(extender.get("urlPrefix", "")).startswith("https:")
+        if not is_https:
+            yield f"{where}: is asked in plain HTTP: write enableHTTPS: true and tlsConfig with a caFile"
+        elif tls.get("insecure") or not (tls.get("caFile") or tls.get("caData")):
+            yield f"{where}: its certificate is not verified: write tlsConfig: {{caFile: …}}"
+        if extender.get("ignorable"):
+            yield f"{where}: is ignorable: while it does not answer, GPU pods land anywhere"
+    everywhere = config.get("percentageOfNodesToScore")
+    for profile in config.get("profiles") or [{}]:
+        if profile.get("percentageOfNodesToScore", everywhere) != 100:
+            name = profile.get("schedulerName", "default-scheduler")
+            yield (
+                f"profile {name}: of more than 100 nodes it looks at a sample, which may be refused as a whole: "
+                "write percentageOfNodesToScore: 100"
+            )
+
+
+# -- the extender itself -----------------------------------------------------------------------------------------
+
+
+async def _look_at_extender(asked: Asked, url: str, report: Report) -> None:
+    try:
+        text = await _page(f"{url.rstrip('/')}/metrics", asked.ca)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        report.problems.append(f"--url {url}: the extender does not answer: {reason}")
+        return
+    report.problems += metrics_problems(text, time.time(), asked.minutes)
+    if not report.problems:
+        report.notes.append(f"{url}: is ready, and was asked within {asked.minutes:g} minutes")
+
+
+async def _page(url: str, ca: Path | None) -> str:
+    tls = ssl.create_default_context(cafile=str(ca) if ca else None)
+    limits = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=limits) as session, session.get(url, ssl=tls) as answer:
+        answer.raise_for_status()
+        return await answer.text()
+
+
+def metrics_problems(text: str, now: float, minutes: float) -> Iterator[str]:
+    """What an extender's own figures show."""
+    values: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, sample.labels.get("verb", "")
+            values[key] = values.get(key, 0.0) + sample.value
+    if ("preheat_extender_ready", "") not in values:
+        yield "what answers there is no extender of ours: name its own address"
+        return
+    if not values["preheat_extender_ready", ""]:
+        yield "the extender does not know all nodes and pods yet: its log says what stands in the way"
+    for verb in ("filter", "prioritize"):
+        at = values.get(("preheat_extender_last_question_timestamp_seconds", verb), 0.0)
+        if at == 0.0:
+            yield f"no scheduler has ever asked it to {verb}: is its configuration in use, and its address reachable?"
+        elif now - at > minutes * 60:
+            yield f"no scheduler has asked it to {verb} for {(now - at) / 60:.0f} minutes: do GPU pods wait at all?"
+    for (name, verb), times in values.items():
+        if name == "preheat_extender_questions_unanswered_total" and times:
+            yield f"{times:g} questions to {verb} went unanswered: their reasons are in /metrics"
+
+
+# -- nodes and pods ------------------------------------------------------------------------------------------------
+
+
+async def _objects(asked: Asked, report: Report) -> tuple[list[Json], list[Json]]:
+    """Nodes, and the pods that hold devices or ask for claims, as Kubernetes has them."""
+    if asked.inventory is not None:
+        seen = inventory.read(asked.inventory, raw_nodes=True)
+        return list(seen.raw_nodes.values()), list(seen.pods.values())
+    if asked.kubeconfig is None and (asked.url or asked.scheduler_config):
+        return [], []
+    cluster = await _connected(asked)
+    nodes: dict[str, Json] = {}
+    pods: dict[str, Json] = {}
+    try:
+        watches = (
+            cluster.watch_nodes(_trimmed, lambda name, node: nodes.update({name: node} if node else {})),
+            cluster.watch_pods(_of_interest, lambda key, pod: pods.update({key: pod} if pod else {})),
+        )
+        for watch in watches:
+            await watch.whole()
+        policy = await cluster.read(POLICY_PATH)
+        report.problems += policy_problems(policy, list(nodes.values()))
+    except ClusterError as error:
+        raise ConfigError((str(error),)) from error
+    finally:
+        await cluster.close()
+    return list(nodes.values()), list(pods.values())
+
+
+async def _connected(asked: Asked) -> PlacementCluster:
+    try:
+        return await PlacementCluster.connect(asked.kubeconfig, asked.context)
+    except ClusterError as error:
+        raise ConfigError((f"{error}; or give --inventory FILE",)) from error
+
+
+def _trimmed(node: Json) -> Json:
+    return {part: node.get(part) or {} for part in ("metadata", "spec", "status")}
+
+
+def _of_interest(pod: Json) -> Json | None:
+    return pod if inventory.is_of_interest(pod) else None
+
+
+def node_problems(nodes: Iterable[Json]) -> Iterator[str]:
+    """GPU nodes that nothing is known of, and those that other schedulers' pods may come to."""
+    unlabelled, untainted = [], []
+    for node in nodes:
+        try:
+            seen = seen_node(node)
+        except UnreadableObjectError:
+            continue
+        if not any(seen.allocatable.values()):
+            continue
+        name = str(node["metadata"]["name"])
+        if PRODUCT not in seen.labels:
+            unlabelled.append(name)
+        if not (node.get("spec") or {}).get("taints"):
+            untainted.append(name)
+    if unlabelled:
+        yield f"{_named(unlabelled)} have GPUs and no label {PRODUCT}: run GPU Feature Discovery there"
+    if untainted:
+        yield f"{_named(untainted)} have GPUs and no taint, so any scheduler's pods may come: taint them"
+
+
+def pod_problems(pods: Iterable[Json], schedulers: set[str] | None) -> Iterator[str]:
+    """Pods that the extender is never asked about."""
+    others: dict[str, list[str]] = {}
+    by_claim = []
+    for pod in pods:
+        spec = pod.get("spec") or {}
+        name = f"{pod['metadata'].get('namespace', '')}/{pod['metadata']['name']}"
+        try:
+            place = place_of(pod)
+        except UnreadableObjectError:
+            continue
+        if place is None:
+            continue
+        scheduler = str(spec.get("schedulerName") or "default-scheduler")
+        if any(place.gpus.values()):
+            if schedulers is None or scheduler not in schedulers:
+                others.setdefault(scheduler, []).append(name)
+        elif spec.get("resourceClaims"):
+            by_claim.append(name)
+    if schedulers is not None:
+        for scheduler, names in sorted(others.items()):
+            yield f"{_named(names)} ask for GPUs by the scheduler {scheduler}, which this configuration is not of"
+    if by_claim:
+        yield f"{_named(by_claim)} have resource claims: managedResources never shows such pods to an extender"
+
+
+def policy_problems(policy: Json | None, nodes: list[Json]) -> Iterator[str]:
+    """Whether a kube-scheduler on the control plane's nodes may ask."""
+    if policy is None:
+        return
+    blocks = [
+        str(peer["ipBlock"].get("cidr"))
+        for rule in (policy.get("spec") or {}).get("ingress") or ()
+        for peer in rule.get("from") or ()
+        if isinstance(peer.get("ipBlock"), dict)
+    ]
+    if PLACEHOLDER in blocks:
+        yield f"NetworkPolicy preheat-extender still admits {PLACEHOLDER}, nobody's: write the control plane's nodes"
+        return
+    outside = []
+    for node in nodes:
+        if CONTROL_PLANE in (node["metadata"].get("labels") or {}):
+            for address in (node.get("status") or {}).get("addresses") or ():
+                is_inside = any(ip_address(address["address"]) in ip_network(block, strict=False) for block in blocks)
+                if address.get("type") == "InternalIP" and not is_inside:
+                    outside.append(str(node["metadata"]["name"]))
+    if outside:
+        named = _named(outside)
+        yield f"NetworkPolicy preheat-extender does not admit {named} of the control plane: add their addresses"
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:NAMED_AT_MOST])
+    return shown if len(names) <= NAMED_AT_MOST else f"{shown} and {len(names) - NAMED_AT_MOST} more"

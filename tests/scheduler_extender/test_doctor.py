@@ -1,0 +1,119 @@
+"""The doctor names each thing that keeps the extender from being asked, heeded or sighted, and its remedy."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import preheat
+from scheduler_extender.doctor import config_problems, metrics_problems, node_problems, pod_problems, policy_problems
+from tests.scheduler_extender.test_manifests import MANIFESTS, shipped_configs
+from tests.scheduler_extender.worlds import Served, knowing, names_question, node, pod, written
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    config: dict[str, Any] = copy.deepcopy(shipped_configs()[0])
+    config["extenders"][0].update(fields)
+    return config
+
+
+@pytest.mark.parametrize("config", shipped_configs())
+def test_nothing_is_wrong_with_what_is_shipped(config: Any) -> None:
+    assert list(config_problems(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (changed(weight=1), "weight 1 makes its best node 100 points, and in-tree scores reach 1200"),
+        (changed(prioritizeVerb=""), "has no prioritizeVerb"),
+        (changed(preemptVerb=""), "has no preemptVerb"),
+        (changed(nodeCacheCapable=False), "is sent whole nodes"),
+        (changed(managedResources=[]), "write managedResources"),
+        (changed(managedResources=[{"name": "x", "ignoredByScheduler": True}]), "take it out"),
+        (changed(tlsConfig={}), "its certificate is not verified"),
+        (changed(tlsConfig={"insecure": True, "caFile": "x"}), "its certificate is not verified"),
+        (changed(enableHTTPS=False, urlPrefix="http://x"), "is asked in plain HTTP"),
+        (changed(ignorable=True), "while it does not answer, GPU pods land anywhere"),
+        (changed(filterVerb="other"), "none of ours is asked"),
+        ({**changed(), "profiles": [{"schedulerName": "p"}]}, "profile p: of more than 100 nodes it looks at a sample"),
+    ],
+)
+def test_each_mistake_of_a_configuration_is_named(config: Any, said: str) -> None:
+    (problem,) = config_problems(config)
+    assert said in problem
+
+
+def test_an_extender_that_nobody_asks_says_so() -> None:
+    extender = knowing(node("gpu-a"))
+    with Served(extender) as served:
+        _, text = served.get("/metrics")
+        problems = list(metrics_problems(text, time.time(), 10))
+        assert [problem.split(":")[0] for problem in problems] == [
+            "no scheduler has ever asked it to filter",
+            "no scheduler has ever asked it to prioritize",
+        ]
+        for verb in ("filter", "prioritize"):
+            served.post(f"/{verb}", names_question(pod("asking"), "gpu-a"))
+        _, text = served.get("/metrics")
+        assert list(metrics_problems(text, time.time(), 10)) == []
+        late = list(metrics_problems(text, time.time() + 3600, 10))
+        assert "no scheduler has asked it to filter for 60 minutes" in late[0]
+        served.post("/preempt", b"no JSON")
+        extender.answers.whole = False
+        _, text = served.get("/metrics")
+        not_ready, unanswered = metrics_problems(text, time.time(), 10)
+        assert "does not know all nodes and pods yet" in not_ready
+        assert unanswered.startswith("1 questions to preempt went unanswered")
+    assert list(metrics_problems("up 1\n", 0, 1)) == ["what answers there is no extender of ours: name its own address"]
+
+
+def test_nodes_without_labels_or_taints_are_named() -> None:
+    nodes = [node("bare", 8, {}), node("well", taints=[{"key": "x"}]), node("plain", 0, {})]
+    unlabelled, untainted = node_problems(nodes)
+    assert unlabelled.startswith("bare have GPUs and no label nvidia.com/gpu.product")
+    assert untainted.startswith("bare have GPUs and no taint")
+
+
+def test_pods_that_are_never_shown_are_named() -> None:
+    ours, claimed = pod("ours"), pod("claimed", 0)
+    ours["spec"]["schedulerName"] = "preheat"
+    claimed["spec"]["resourceClaims"] = [{"name": "gpu"}]
+    other, claims = pod_problems([ours, claimed, *(pod(f"other-{number}") for number in range(7))], {"preheat"})
+    assert other.startswith("inference/other-0, inference/other-1")
+    assert "and 2 more ask for GPUs by the scheduler default-scheduler" in other
+    assert claims.startswith("inference/claimed have resource claims")
+
+
+def test_a_policy_that_keeps_the_control_plane_out_is_told() -> None:
+    policy = yaml.safe_load((MANIFESTS / "network-policy.yaml").read_text())
+    (placeholder,) = policy_problems(policy, [])
+    assert "still admits 192.0.2.0/24" in placeholder
+    leader = node("leader", 0, {"node-role.kubernetes.io/control-plane": ""})
+    leader["status"]["addresses"] = [{"type": "InternalIP", "address": "10.1.0.5"}]
+    block = policy["spec"]["ingress"][0]["from"][1]["ipBlock"]
+    block["cidr"] = "10.2.0.0/16"
+    (outside,) = policy_problems(policy, [leader])
+    assert "does not admit leader of the control plane" in outside
+    block["cidr"] = "10.1.0.0/16"
+    assert list(policy_problems(policy, [leader])) == []
+    assert list(policy_problems(None, [leader])) == []
+
+
+def test_the_command_looks_at_what_it_is_given(tmp_path: Path) -> None:
+    config = MANIFESTS / "second_scheduler" / "scheduler-config.yaml"
+    path = written(tmp_path, node("gpu-a", taints=[{"key": "x"}]), pod("other"))
+    words = ["doctor", "extender", "--scheduler-config", str(config), "--inventory", str(path)]
+    result = CliRunner().invoke(preheat.main, [*words, "--url", "http://127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert f"{config}: nothing is wrong with it" in result.output
+    assert "the extender does not answer" in result.stderr
+    assert "inference/other ask for GPUs by the scheduler default-scheduler" in result.stderr
+    refused = CliRunner().invoke(preheat.main, ["doctor", "extender", "--scheduler-config", str(path)])
+    assert "holds no KubeSchedulerConfiguration" in refused.stderr
