@@ -10,6 +10,7 @@ Every candidate is judged by the simulator itself, under the same cold start, bo
    A narrow window serves a burst, a wide one spares cold starts, a high ρ gives up what is dear to keep.
 3. The schedule of all these choices is simulated, and λ found by bisection at which it just attains. What the blocks
    missed side by side corrects what was known of them, twice.
+4. Where the foreseeable's schedule, one ρ for all time, is cheaper still, that is taken.
 
 The number of simulations is bounded and nothing is drawn, so the same scenario gives the same schedule.
 """
@@ -25,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.fleet import SimulatedFleet
-from simulations.foreseeable import mean_work, ordered_ahead
-from simulations.replay import LONGEST_WORK_OFF_SECONDS, Schedule, attained
+from simulations.foreseeable import foreseeable, mean_work, ordered_ahead, schedule
+from simulations.replay import LONGEST_WORK_OFF_SECONDS, Replay, Schedule, attained
 from simulations.scenario import Scenario
 
 WINDOWS_SECONDS = (30.0, 60.0, 150.0, 400.0)
@@ -67,11 +68,12 @@ def oracle(scenario: Scenario, *, progress: Callable[[float], None] | None = Non
     search = _Search(scenario, progress)
     search.try_schedules()
     search.choose_by_block()
+    search.try_the_foreseeable()
     best = search.best
     if best is None:
         best = search.judged(np.full(search.ticks, scenario.max_replicas))
-    schedule = Schedule("oracle", scenario.tick_seconds, tuple(best.replicas.tolist()))
-    return Oracle(schedule, search.attains(best), search.simulations, search.seconds)
+    found = Schedule("oracle", scenario.tick_seconds, tuple(best.replicas.tolist()))
+    return Oracle(found, search.attains(best), search.simulations, search.seconds)
 
 
 class _Search:
@@ -139,6 +141,17 @@ class _Search:
                 missed[chosen, blocks] = (missed[chosen, blocks] + judged.missed) / 2
                 low, high = (low, price) if self.attains(judged) else (price, high)
 
+    def try_the_foreseeable(self) -> None:
+        """On a smooth load blocks may differ by luck alone, and one ρ for all be the better choice."""
+
+        def tried(_: float, result: Replay) -> None:
+            self.simulations += 1
+            self.seconds += result.loop_seconds
+
+        found = foreseeable(self.scenario, tried=tried)
+        if found is not None and (self.best is None or found.reached.gpu_hours < self.best.gpu_hours):
+            self.judged(np.array(schedule(self.scenario, found.use).replicas))
+
     def attains(self, judged: _Judged) -> bool:
         kept = self._requests - int(judged.missed.sum())
         return kept / self._requests >= self.scenario.objectives.attainment
@@ -153,7 +166,7 @@ class _Search:
         self.simulations += 1
         self.seconds += seconds
         if self._progress is not None:
-            self._progress(self.simulations / (len(WINDOWS_SECONDS) * len(USES) + ROUNDS * BISECTIONS))
+            self._progress(min(1.0, self.simulations / (len(WINDOWS_SECONDS) * len(USES) + ROUNDS * BISECTIONS)))
         missed = ~attained(fleet.servers, scenario.objectives)[self._scored]
         by_block = np.bincount(self._block_of_scored[missed], minlength=self._blocks)
         judged = _Judged(replicas, by_block, fleet.gpu_hours(scenario.score_from_seconds))
