@@ -60,7 +60,8 @@ def test_make_targets_shown_exist(page: Path) -> None:
 @pages
 def test_commands_shown_have_these_subcommands_and_options(page: Path) -> None:
     text = page.read_text()
-    lines = [line for body in blocks(page, "sh", "bash", "console", "shell") for line in body.splitlines()]
+    bodies = (body.replace("\\\n", " ") for body in blocks(page, "sh", "bash", "console", "shell"))
+    lines = [line for body in bodies for line in body.splitlines()]
     for shown in [*re.findall(r"`(preheat [^`]+)`", text), *lines]:
         command = re.search(r"(?:^|\s|/)(preheat .*)", shown.split(" #")[0].lstrip("$ "))
         if command and not shown.lstrip().startswith("#"):
