@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from simulations.cold_start import ColdStart
@@ -38,11 +38,11 @@ class Scraping:
     offset_seconds: float = 0.0
     """When the first scrape is."""
     missed_share: float = 0.0
-    """Of a pod's scrapes, those that fail: what was read before is shown, and grows old."""
+    """Of a pod's scrapes, those that fail: until the next one nothing is shown of it."""
     nan_share: float = 0.0
     """Of a pod's scrapes, those whose gauges are not a number."""
     stale_after_seconds: float = 300.0
-    """A pod not read for longer shows nothing at all, as after Prometheus's lookback."""
+    """What was scraped longer ago is not shown any more: Prometheus's lookback."""
 
     def __post_init__(self) -> None:
         _at_least("the scrape interval", self.interval_seconds, 0.0)
@@ -66,7 +66,8 @@ class Conditions:
     replica_slots: int | None = None
     """How many replicas the cluster's free GPUs hold; None: as many as are asked for."""
     grace_seconds: float | None = None
-    """A removed replica that still answers after so long is killed, and what it held begins anew elsewhere.
+    """A removed replica that still answers after so long is killed, and what it held begins anew elsewhere, with
+    its first token yet to come.
     None: it answers all it holds, however long that takes."""
     client_timeout_seconds: float | None = None
     """A client without its first token for so long hangs up. None: clients wait for ever."""
@@ -95,13 +96,3 @@ class Conditions:
         _at_least("the number of spot losses an hour", self.spot_losses_per_hour, 0.0)
         if self.seed < 0:
             raise ConditionsError(f"seed is {self.seed}: it must be at least 0")
-
-
-def not_yet(conditions: Conditions) -> list[str]:
-    """Settings that are told but not simulated yet."""
-    plain = Conditions(conditions.cold_start)
-    settled = ("cold_start", "scraping", "replica_slots", "seed")
-    names = [field.name for field in fields(Conditions) if field.name not in settled]
-    missing = [name for name in names if getattr(conditions, name) != getattr(plain, name)]
-    usual = Scraping(conditions.scraping.interval_seconds, conditions.scraping.offset_seconds)
-    return missing + (["gaps and NaN in what is scraped"] if conditions.scraping != usual else [])

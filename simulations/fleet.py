@@ -12,9 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from cluster.vllm_metrics import edges_around
 from policies.scaling.observation import (
-    Distribution,
     Observation,
     Pod,
     PodSample,
@@ -26,9 +24,8 @@ from policies.scaling.resource import Objectives
 from simulations import kernel
 from simulations.cold_start import WarmAndColdNodes
 from simulations.conditions import Conditions as Conditions
-from simulations.conditions import ConditionsError, not_yet
 from simulations.engine import PICOSECONDS, Engine
-from simulations.kernel import Ints
+from simulations.scrapes import Scrapes
 from simulations.servers import HISTOGRAM_EDGES, Servers, picoseconds
 from simulations.shown import Histogram, RequestTimes, WholeSample
 from simulations.traces.trace import Trace
@@ -60,6 +57,9 @@ class _Member:
     bound_at: int | None = None
     ready_at: int | None = None
     terminating_at: int | None = None
+    lost_at: int = kernel.NEVER
+    """When its node is taken away, or it is killed."""
+    on_warm_node: bool = False
 
     @property
     def name(self) -> str:
@@ -81,36 +81,24 @@ class SimulatedFleet:
         """`start_replicas` are ready at time 0."""
         if start_replicas < 0:
             raise FleetError(f"start replicas is {start_replicas}: it must be at least 0")
-        missing = not_yet(conditions)
-        if missing:
-            raise ConditionsError(f"{', '.join(missing)}: not simulated yet, leave the default")
-        self.servers = Servers(trace, engine)
+        self.servers = Servers(trace, engine, conditions)
         self.engine = engine
-        self._objectives = objectives
-        self._cold_start = conditions.cold_start
-        self._seed = conditions.seed
-        self._scrape_interval = conditions.scraping.interval_seconds
-        self._scrape_offset = conditions.scraping.offset_seconds
+        self._conditions = conditions
         self._slots_left = conditions.replica_slots
+        cold_start = conditions.cold_start
+        warm_nodes = cold_start.warm_nodes if isinstance(cold_start, WarmAndColdNodes) else 0
+        self._warm_until: list[float] = [math.inf] * warm_nodes
+        """Of each node that is free and has the weights, until when it is kept, in picoseconds."""
         self._members: list[_Member] = []
         self._lives: list[tuple[int, int]] = []
         """When each replica that is gone took its GPUs, and when it gave them back."""
         self._now = 0
+        self._next_loss = kernel.NEVER
         self._created = 0
         self._desired = start_replicas
-        self._around = [
-            edges_around(objective, edges)
-            for objective, edges in zip(
-                (objectives.ttft_seconds, objectives.tpot_seconds, objectives.tpot_seconds, objectives.ttft_seconds),
-                HISTOGRAM_EDGES,
-                strict=True,
-            )
-        ]
         for _ in range(start_replicas):
             self._create(ready=True)
-        self._scraped_at: float | None = None
-        self._scrape: Ints = self.servers.numbers[:0, : kernel.PHASE].copy()
-        self._scraped_kv: list[float] = []
+        self.scrapes = Scrapes(self.servers, objectives, conditions.scraping, conditions.seed)
         self._request_times = RequestTimes()
         self.advance(0.0)
 
@@ -129,71 +117,95 @@ class SimulatedFleet:
         until = picoseconds(now)
         if until < self._now:
             raise FleetError(f"time goes forward only: it is {self.time:g} s, {now:g} s was asked")
-        interval = self._scrape_interval
-        scrape = now
-        if interval > 0:
-            scrape = math.floor((now - self._scrape_offset) / interval + 1e-9) * interval + self._scrape_offset
-        if scrape >= 0 and (self._scraped_at is None or scrape > self._scraped_at):
+        scrape = self.scrapes.next_by(now)
+        if scrape is not None:
             self._step(picoseconds(scrape))
-            self._take_scrape(scrape)
+            self.scrapes.take(scrape)
         self._step(until)
 
     def _step(self, until: int) -> None:
+        while self._next_loss <= until:
+            self._advance(self._next_loss)
+            for member in [m for m in self._members if m.lost_at <= self._now]:
+                self._lose(member)
+            self._next_loss = min((m.lost_at for m in self._members), default=kernel.NEVER)
+        self._advance(until)
+
+    def _advance(self, until: int) -> None:
         self.servers.advance(until)
         self._now = until
-        gone = self.servers.numbers[:, kernel.STATE] == kernel.GONE
-        if gone.any():
+        if self.servers.any_gone():
+            gone = self.servers.numbers[:, kernel.STATE] == kernel.GONE
             for member in [m for m in self._members if m.slot is not None and gone[m.slot]]:
                 self._bury(member)
 
-    def _bury(self, member: _Member) -> None:
+    def _lose(self, member: _Member) -> None:
+        """A node is taken away, or the grace of a removed replica is over."""
+        assert member.slot is not None
+        self.servers.kill(member.slot, self._now)
+        was_asked_to_go = member.terminating_at is not None
+        self._bury(member, node_is_gone=not was_asked_to_go)
+        if not was_asked_to_go:
+            self._create()
+
+    def _lost_by(self, member: _Member, time: int) -> None:
+        member.lost_at = min(member.lost_at, time)
+        self._next_loss = min(self._next_loss, member.lost_at)
+
+    def _bury(self, member: _Member, *, node_is_gone: bool = False) -> None:
         self._members.remove(member)
         if member.slot is None or member.bound_at is None:
             return
         gone_at = int(self.servers.numbers[member.slot, kernel.GONE_AT])
         self._lives.append((member.bound_at, gone_at))
         self.servers.free(member.slot)
+        cold_start = self._conditions.cold_start
+        was_ready = member.ready_at is not None and member.ready_at <= gone_at
+        if isinstance(cold_start, WarmAndColdNodes) and (was_ready or member.on_warm_node) and not node_is_gone:
+            self._warm_until.append(gone_at + cold_start.kept_seconds * PICOSECONDS)
         if self._slots_left is not None:
             self._slots_left += 1
             for waiting in self._members:
                 if waiting.slot is None:
-                    self._bind(waiting, self._cold_start_of(waiting))
+                    self._bind(waiting)
                     break
 
     def _create(self, *, ready: bool = False) -> None:
         member = _Member(self._created, self._now)
         self._created += 1
         self._members.append(member)
-        self._bind(member, 0 if ready else self._cold_start_of(member))
+        self._bind(member, ready=ready)
 
-    def _cold_start_of(self, member: _Member) -> int:
-        rng = np.random.default_rng([self._seed, member.serial])
-        match self._cold_start:
-            case WarmAndColdNodes():
-                raise ConditionsError("warm and cold nodes: not simulated yet, give another cold start")
-            case cold_start:
-                return picoseconds(cold_start.draw(rng))
-
-    def _bind(self, member: _Member, cold_start: int) -> None:
+    def _bind(self, member: _Member, *, ready: bool = False) -> None:
         if self._slots_left is not None:
             if self._slots_left == 0:
                 return
             self._slots_left -= 1
+        rng = np.random.default_rng([self._conditions.seed, member.serial])
+        cold_start = 0 if ready else picoseconds(self._cold_start_of(member, rng))
         member.bound_at = self._now
         member.ready_at = self._now + cold_start
         member.slot = self.servers.start(member.ready_at)
+        if self._conditions.spot_losses_per_hour > 0:
+            lives = np.random.default_rng([self._conditions.seed, member.serial, 1]).exponential()
+            self._lost_by(member, self._now + picoseconds(lives * 3600 / self._conditions.spot_losses_per_hour))
 
-    def _take_scrape(self, at: float) -> None:
-        used = int(self.servers.slots_used)
-        self._scraped_at = at
-        self._scrape = self.servers.numbers[:used, : kernel.PHASE].copy()
-        ready = self._scrape[:, kernel.STATE] == kernel.READY
-        self._scraped_kv = [self.servers.kv_cache_usage(slot) if ready[slot] else math.nan for slot in range(used)]
+    def _cold_start_of(self, member: _Member, rng: np.random.Generator) -> float:
+        match self._conditions.cold_start:
+            case WarmAndColdNodes() as nodes:
+                self._warm_until = [until for until in self._warm_until if until > self._now]
+                if self._warm_until:
+                    # The one that is kept longest, so that the others may go.
+                    self._warm_until.remove(max(self._warm_until))
+                    member.on_warm_node = True
+                return (nodes.warm if member.on_warm_node else nodes.cold).draw(rng)
+            case cold_start:
+                return cold_start.draw(rng)
 
     def observe(self, previous: Observation | None = None, *, histograms: View = True) -> Observation:
         """What a look at the API server and at Prometheus shows now; `histograms` may be left unread."""
         before = {} if previous is None else {pod.name: pod.sample for pod in previous.pods}
-        samples = self._samples(histograms is not False)
+        samples = self.scrapes.samples(self.time, histograms=histograms is not False)
         if histograms == "whole":
             samples = self._whole(samples)
         pods = tuple(self._pod(member, samples, before) for member in self._members)
@@ -213,7 +225,7 @@ class SimulatedFleet:
         elif now >= member.ready_at:
             stage = PodStage.READY
             sample = samples.get(member.slot)
-            if sample is None or self._scraped_before(member.ready_at):
+            if sample is None or self.scrapes.is_before(member.ready_at):
                 sample = PodSample(time=None, state=SampleState.ABSENT)
             sample = with_idleness(sample, before.get(name), up=True)
         elif now >= started:
@@ -232,54 +244,16 @@ class SimulatedFleet:
             sample=sample,
         )
 
-    def _scraped_before(self, time: int) -> bool:
-        return self._scraped_at is None or picoseconds(self._scraped_at) < time
-
-    def _samples(self, histograms: bool) -> dict[int, PodSample]:
-        """By slot, what the last scrape of the pods then ready read."""
-        rows = self._scrape
-        if self._scraped_at is None or not len(rows):
-            return {}
-        distributions: list[list[Distribution | None]] = [[None] * len(rows)] * 4
-        if histograms:
-            buckets = rows[:, kernel.BUCKETS : kernel.PHASE].reshape(len(rows), -1, kernel.HISTOGRAM)
-            reached = np.cumsum(buckets, axis=2)
-            distributions = [self._histogram(rows, reached[:, which], which) for which in range(4)]
-        samples: dict[int, PodSample] = {}
-        columns = rows[:, : kernel.SUM_SECONDS].tolist()
-        for slot, row in enumerate(columns):
-            if row[kernel.STATE] != kernel.READY:
-                continue
-            samples[slot] = PodSample(
-                time=self._scraped_at,
-                state=SampleState.FRESH,
-                requests_running=float(row[kernel.RUNNING]),
-                requests_waiting=float(row[kernel.WAITING]),
-                kv_cache_usage=self._scraped_kv[slot],
-                kv_cache_tokens=float(self.engine.kv_blocks * self.engine.block_size),
-                prompt_tokens=float(row[kernel.PROMPT_TOKENS]),
-                generation_tokens=float(row[kernel.GENERATION_TOKENS]),
-                requests_finished=float(row[kernel.FINISHED]),
-                http_requests_ended=float(row[kernel.FINISHED]),
-                preemptions=float(row[kernel.PREEMPTIONS]),
-                engine_steps=float(row[kernel.ENGINE_STEPS]),
-                ttft=distributions[kernel.TTFT][slot],
-                tpot=distributions[kernel.TPOT][slot],
-                inter_token=distributions[kernel.INTER_TOKEN][slot],
-                queue_time=distributions[kernel.QUEUE][slot],
-            )
-        return samples
-
     def _whole(self, samples: dict[int, PodSample]) -> dict[int, PodSample]:
         """The same, each with all its buckets."""
         servers = self.servers
-        scraped_at = -1 if self._scraped_at is None else picoseconds(self._scraped_at)
+        scraped_at = -1 if self.scrapes.at is None else picoseconds(self.scrapes.at)
         members = {m.slot: m for m in self._members if m.slot is not None and m.slot in samples}
         ready = [(m.serial, slot, m.ready_at) for slot, m in members.items() if m.ready_at is not None]
         self._request_times.count(servers.requests, servers.arrived, scraped_at, ready)
         whole: dict[int, PodSample] = {}
         for slot, sample in samples.items():
-            counts = self._scrape[slot, kernel.BUCKETS : kernel.PHASE].reshape(-1, kernel.HISTOGRAM)
+            counts = self.scrapes.rows[slot, kernel.BUCKETS : kernel.PHASE].reshape(-1, kernel.HISTOGRAM)
             reached = np.cumsum(counts, axis=1).astype(float).tolist()
             shown = {
                 name: Histogram(edges, (*row[: len(edges)], row[-1]), distribution.sum_seconds)
@@ -291,21 +265,6 @@ class SimulatedFleet:
             kept = {field.name: getattr(sample, field.name) for field in fields(PodSample)}
             whole[slot] = WholeSample(**kept, histograms=shown)
         return whole
-
-    def _histogram(self, rows: Ints, reached: Ints, which: int) -> list[Distribution | None]:
-        """One a slot: sum, count, and the two buckets around the objective."""
-        edges = HISTOGRAM_EDGES[which]
-        lower, upper = self._around[which]
-        sums = rows[:, kernel.SUM_SECONDS + which] + rows[:, kernel.SUM_PICOSECONDS + which] / PICOSECONDS
-        counts = reached[:, -1]
-        below = reached[:, edges.index(lower)] if lower > 0 else np.zeros_like(counts)
-        above = reached[:, edges.index(upper)] if upper < math.inf else counts
-        return [
-            Distribution(total, float(count), lower, float(low), upper, float(high))
-            for total, count, low, high in zip(
-                sums.tolist(), counts.tolist(), below.tolist(), above.tolist(), strict=True
-            )
-        ]
 
     def scale(self, replicas: int) -> None:
         """Asks for that many: creates, or removes the youngest not yet ready, then the least loaded."""
@@ -321,6 +280,8 @@ class SimulatedFleet:
                 self._members.remove(member)
             else:
                 self.servers.remove(member.slot, self._now)
+                if self._conditions.grace_seconds is not None:
+                    self._lost_by(member, self._now + picoseconds(self._conditions.grace_seconds))
         self._step(self._now)
 
     def _removal_order(self, member: _Member) -> tuple[int, int, int]:
@@ -337,9 +298,8 @@ class SimulatedFleet:
 
     def queued(self) -> tuple[int, int]:
         """Requests waiting, at the gateway included, and running; the truth, for reports."""
-        numbers = self.servers.numbers
-        waiting = int(numbers[:, kernel.WAITING].sum()) + self.servers.at_gateway
-        return waiting, int(numbers[:, kernel.RUNNING].sum())
+        waiting, running = self.servers.in_hand()
+        return waiting + self.servers.at_gateway, running
 
     def gpu_hours(self, since: float = 0.0) -> float:
         """GPU-hours held from that time until now, from each replica's binding until it is gone, drain included."""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 F = TypeVar("F", bound=Callable[..., object])
 
 NEVER = 2**62

@@ -15,6 +15,7 @@ from simulations.kernel import (
     BLOCK_SHIFT,
     BLOCKS,
     BOOTING,
+    BUCKETS,
     BY_PRIORITY,
     DOING,
     DONE,
@@ -33,6 +34,7 @@ from simulations.kernel import (
     HANG_UPS,
     HEAD,
     HELD,
+    HISTOGRAM,
     HUNG_UP,
     IDLE,
     LAST,
@@ -59,13 +61,17 @@ from simulations.kernel import (
     ROUTER,
     RUNNING,
     SCHEDULED,
+    SECOND,
     SEED,
     SLOTS,
     START,
     STATE,
     STRETCH,
+    SUM_PICOSECONDS,
+    SUM_SECONDS,
     TURN,
     WAITING,
+    Floats,
     Ints,
     compiled,
 )
@@ -328,3 +334,41 @@ def blocks_in_use(row: Ints, engine: Ints, now: int) -> int:
     if (row[DOING] == STRETCH or row[DOING] == MIXED) and row[START] < now:
         used += blocks_for(row, engine, 1)
     return int(used)
+
+
+@compiled
+def histograms(rows: Ints, columns: Ints, shown: Floats) -> Floats:
+    """Of each replica's four histograms: sum in seconds, count, and the counts up to each of two buckets."""
+    for r in range(len(rows)):
+        for which in range(4):
+            numbers = shown[r, which]
+            numbers[0] = rows[r, SUM_SECONDS + which] + rows[r, SUM_PICOSECONDS + which] / SECOND
+            first = BUCKETS + which * HISTOGRAM
+            count = 0
+            numbers[2] = numbers[3] = 0.0
+            for bucket in range(HISTOGRAM):
+                count += rows[r, first + bucket]
+                if bucket == columns[which, 0]:
+                    numbers[2] = count
+                if bucket == columns[which, 1]:
+                    numbers[3] = count
+            numbers[1] = count
+    return shown
+
+
+@compiled
+def in_hand(rows: Ints, slots: int) -> tuple[int, int]:
+    """Requests that wait and that run, at all replicas together."""
+    waiting, running = 0, 0
+    for r in range(slots):
+        waiting += rows[r, WAITING]
+        running += rows[r, RUNNING]
+    return waiting, running
+
+
+@compiled
+def any_gone(rows: Ints, slots: int) -> bool:
+    gone = False
+    for r in range(slots):
+        gone = gone or rows[r, STATE] == GONE
+    return gone

@@ -244,8 +244,16 @@ class Servers:
 
     def is_idle(self) -> bool:
         """Whether every request has arrived and none is held anywhere."""
-        held = self.numbers[:, kernel.RUNNING] + self.numbers[:, kernel.WAITING]
-        return self.arrived == self.trace.requests and self.at_gateway == 0 and not held.any()
+        return self.arrived == self.trace.requests and self.at_gateway == 0 and self.in_hand() == (0, 0)
+
+    def in_hand(self) -> tuple[int, int]:
+        """Requests that wait at replicas and that run."""
+        waiting, running = kernel_fleet.in_hand(self.numbers, self.slots_used)
+        return waiting, running
+
+    def any_gone(self) -> bool:
+        """Whether a replica is gone whose slot was not given back."""
+        return bool(kernel_fleet.any_gone(self.numbers, self.slots_used))
 
     def time_to_first_token_ps(self) -> Ints:
         """From arrival, gateway included; -1 for requests without a first token."""
