@@ -5,7 +5,7 @@ Nothing here changes what is known: the scheduler asks about placements that it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from cluster.gpu_objects import UnreadableObjectError
@@ -62,9 +62,9 @@ class Answers:
         """Take in what has changed; to be called before whole nodes are judged beside the loop."""
         self._facts.settle()
 
-    def filter_nodes(self, body: Text, question: Question) -> Reply:
+    def filter_nodes(self, body: Text, question: Question, give_way: Callable[[], None] = lambda: None) -> Reply:
         """Whole nodes, judged as the question shows them. May be called from any thread."""
-        passed, verdicts = self._judged(question)
+        passed, verdicts = self._judged(question, give_way)
         failed, unresolvable = self._sorted((node.name, verdicts[node.name]) for node in question.nodes or ())
         return wire.filtered_nodes(body, passed, failed, unresolvable)
 
@@ -76,19 +76,22 @@ class Answers:
             wire.expect_texts(names)
             return wire.prioritized((name, 0) for name in names)
         self._expect_whole(names)
+        told = self._facts.board.table(demand).told
         try:
-            preferences = list(map(self._facts.board.table(demand).preference.get, names))
-        except TypeError:
-            preferences = [None]
-        if None in set(preferences):
+            known = [told[name] for name in names]
+        except (KeyError, TypeError):  # a node that does not pass, or no text
             wire.expect_texts(names)
-        return wire.prioritized(zip(names, _ranked(preferences), strict=True))
+            preferences = [told[name][1] if name in told else 0.0 for name in names]
+            ranks = _ranks(preferences)
+            return wire.prioritized((name, ranks[value]) for name, value in zip(names, preferences, strict=True))
+        return wire.prioritized_by(known, _ranks(preference for _, preference in known))
 
-    def prioritize_nodes(self, question: Question) -> Reply:
+    def prioritize_nodes(self, question: Question, give_way: Callable[[], None] = lambda: None) -> Reply:
         """Whole nodes, judged as the question shows them. May be called from any thread."""
-        _, verdicts = self._judged(question)
+        _, verdicts = self._judged(question, give_way)
         names = [node.name for node in question.nodes or ()]
-        return wire.prioritized(zip(names, _ranked([verdicts[name].preference for name in names]), strict=True))
+        ranks = _ranks(verdict.preference for verdict in verdicts.values())
+        return wire.prioritized((name, ranks[verdicts[name].preference]) for name in names)
 
     def preempt(self, question: PreemptQuestion) -> Reply:
         """Those nodes that we would not refuse once the victims are gone."""
@@ -121,7 +124,7 @@ class Answers:
             wire.expect_texts(names)
             raise NoAnswerError("not-ready", "the extender does not know all nodes and pods yet: ask again", names)
 
-    def _judged(self, question: Question) -> tuple[list[AskedNode], dict[str, Verdict]]:
+    def _judged(self, question: Question, give_way: Callable[[], None]) -> tuple[list[AskedNode], dict[str, Verdict]]:
         nodes = question.nodes or ()
         try:
             demand = self._facts.demands.read(question.pod)
@@ -131,6 +134,7 @@ class Answers:
         settings, of_class = self._facts.board.settings, dict[NodeFacts, Verdict]()
         verdicts: dict[str, Verdict] = {}
         for node in nodes:
+            give_way()
             if demand.gpus == 0:
                 verdicts[node.name] = Verdict()
             elif node.seen is None:
@@ -153,11 +157,7 @@ class Answers:
         return failed, unresolvable
 
 
-def _ranked(preferences: Sequence[float | None]) -> Iterable[int]:
-    """As `policies.placement.scoring` ranks them; of thousands of nodes there are few different ones.
-
-    None is a node that does not pass.
-    """
-    different = set(preferences)
-    score_of = dict(zip(different, ranked_scores([value or 0.0 for value in different]), strict=True))
-    return map(score_of.__getitem__, preferences)
+def _ranks(preferences: Iterable[float]) -> dict[float, int]:
+    """As `policies.placement.scoring` ranks them; of thousands of nodes there are few different ones."""
+    different = list(set(preferences))
+    return dict(zip(different, ranked_scores(different), strict=True))

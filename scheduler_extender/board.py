@@ -15,6 +15,7 @@ from policies.placement.policy import judge
 from policies.placement.settings import PlacementSettings
 from policies.placement.supply import NodeFacts
 from policies.placement.verdict import Verdict
+from scheduler_extender.wire import beginning_of_score
 
 TABLES: Final = 32
 """Demands whose verdicts are kept by the names of the nodes; 5,000 nodes are 0.3 MB each."""
@@ -27,6 +28,8 @@ class Classes:
 
     def __init__(self) -> None:
         self.of_node: dict[str, int] = {}
+        self.beginnings: dict[str, bytes] = {}
+        """Of what `/prioritize` says of a node, by its name."""
         self.facts: list[NodeFacts] = []
         self._numbers: dict[NodeFacts, int] = {}
 
@@ -36,6 +39,16 @@ class Classes:
             number = self._numbers[facts] = len(self.facts)
             self.facts.append(facts)
         return number
+
+    def place(self, name: str, number: int) -> None:
+        if name not in self.of_node:
+            self.beginnings[name] = beginning_of_score(name)
+        self.of_node[name] = number
+
+    def drop(self, name: str) -> bool:
+        """Whether it was there."""
+        self.beginnings.pop(name, None)
+        return self.of_node.pop(name, None) is not None
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -62,7 +75,7 @@ class Opinion:
 class Table:
     """What each node is told about one demand, laid out as it is asked for."""
 
-    __slots__ = ("_opinion", "failed", "passing", "preference", "unresolvable")
+    __slots__ = ("_beginnings", "_opinion", "failed", "passing", "told", "unresolvable")
 
     def __init__(self, opinion: Opinion, classes: Classes) -> None:
         self._opinion = opinion
@@ -76,9 +89,12 @@ class Table:
                 preferred[number] = verdict.preference
             else:
                 (helped if verdict.resolvable else static)[number] = verdict.reason.value
-        self.preference: dict[str, float] = {n: preferred[c] for n, c in of_node.items() if c in preferred}
-        """Of the nodes that pass."""
-        self.passing: set[str] = set(self.preference)
+        self._beginnings = classes.beginnings
+        self.told: dict[str, tuple[bytes, float]] = {
+            n: (classes.beginnings[n], preferred[c]) for n, c in of_node.items() if c in preferred
+        }
+        """Of the nodes that pass: how `/prioritize` begins to tell of it, and its preference."""
+        self.passing: set[str] = set(self.told)
         self.failed: dict[str, str] = {n: helped[c] for n, c in of_node.items() if c in helped}
         """The words of a refusal that preemption may help."""
         self.unresolvable: dict[str, str] = {n: static[c] for n, c in of_node.items() if c in static}
@@ -89,7 +105,7 @@ class Table:
         verdict = self._opinion.of(number)
         if verdict.reason is None:
             self.passing.add(name)
-            self.preference[name] = verdict.preference
+            self.told[name] = self._beginnings[name], verdict.preference
         else:
             (self.failed if verdict.resolvable else self.unresolvable)[name] = verdict.reason.value
 
@@ -97,7 +113,7 @@ class Table:
         self.passing.discard(name)
         self.failed.pop(name, None)
         self.unresolvable.pop(name, None)
-        self.preference.pop(name, None)
+        self.told.pop(name, None)
 
 
 class Board:
@@ -111,7 +127,8 @@ class Board:
         self._admitted = admitted
         self._classes = Classes()
         self._watched: dict[PodDemand, Opinion] = {}
-        self._tables: OrderedDict[PodDemand, Table] = OrderedDict()
+        self._tables: OrderedDict[int, Table] = OrderedDict()
+        """By the demand's `id`, which is no other's while its table holds it: its hash takes as long as 100 names."""
 
     @property
     def settings(self) -> PlacementSettings:
@@ -142,7 +159,7 @@ class Board:
         number, before = self._classes.number(facts), self._classes.of_node.get(name)
         if number == before:
             return
-        self._classes.of_node[name] = number
+        self._classes.place(name, number)
         for table in self._tables.values():
             table.place(name, number)
         for demand, opinion in self._watched.items():
@@ -152,18 +169,20 @@ class Board:
             self._number_anew()
 
     def drop(self, name: str) -> None:
-        if self._classes.of_node.pop(name, None) is not None:
+        if self._classes.drop(name):
             for table in self._tables.values():
                 table.drop(name)
 
     def table(self, demand: PodDemand) -> Table:
         """Its verdict on every node."""
-        table = self._tables.get(demand)
+        table = self._tables.get(id(demand))
         if table is not None:
-            self._tables.move_to_end(demand)
+            self._tables.move_to_end(id(demand))
             return table
         opinion = self._watched.get(demand) or Opinion(demand, self._classes, self._settings)
-        table = self._tables[demand] = Table(opinion, self._classes)
+        if opinion.demand is not demand:  # an equal one was read elsewhere
+            opinion = Opinion(demand, self._classes, self._settings)
+        table = self._tables[id(demand)] = Table(opinion, self._classes)
         if len(self._tables) > TABLES:
             self._tables.popitem(last=False)
         return table
@@ -188,5 +207,6 @@ class Board:
         """Forget the classes that no node is of any more."""
         old, self._classes = self._classes, Classes()
         self._classes.of_node = {name: self._classes.number(old.facts[n]) for name, n in old.of_node.items()}
+        self._classes.beginnings = old.beginnings
         self._tables.clear()
         self._watched = {demand: Opinion(demand, self._classes, self._settings) for demand in self._watched}

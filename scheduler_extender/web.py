@@ -26,6 +26,8 @@ LARGEST_BODY_BYTES: Final = 200_000_000
 BODY_SECONDS: Final = 30.0
 """A body that takes longer to come than any scheduler waits keeps the others from being read."""
 WRITTEN_AT_ONCE_BYTES: Final = 1 << 18
+GIVE_WAY_SECONDS: Final = 0.0005
+"""About as long as the answer to a question by name takes."""
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ class Pages:
         self._explain = explain
         self._largest_body_bytes = largest_body_bytes
         self._one_large_at_a_time = asyncio.Lock()
+        self._at_work = 0
+        """Questions that the loop is answering."""
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="whole-nodes")
 
     def application(self) -> web.Application:
@@ -69,6 +73,11 @@ class Pages:
     async def _close(self, app: web.Application) -> None:
         self._beside.shutdown(wait=False, cancel_futures=True)
 
+    def _give_way(self) -> None:
+        """Called in the thread between two nodes: only one of the two can run, and the loop has people waiting."""
+        if self._at_work:
+            time.sleep(GIVE_WAY_SECONDS)
+
     # -- questions ------------------------------------------------------------------------------------------
 
     def _question(self, verb: Verb) -> Explain:
@@ -82,7 +91,11 @@ class Pages:
             asked_at.set(time.time())
             length = request.content_length
             if length is not None and length <= wire.LARGEST_BUILT_BYTES:
-                response = await self._small(verb, request)
+                self._at_work += 1
+                try:
+                    response = await self._small(verb, request)
+                finally:
+                    self._at_work -= 1
             else:
                 response = await self._large(verb, request)
             seconds.observe(time.perf_counter() - began)
@@ -152,14 +165,16 @@ class Pages:
             if verb is Verb.PREEMPT:
                 fields = await loop.run_in_executor(self._beside, wire.fields_of, body)
                 return self._of_fields(verb, fields)
-            question = await loop.run_in_executor(self._beside, wire.question_in, body)
+            question = await loop.run_in_executor(self._beside, wire.question_in, body, self._give_way)
             if question.nodes is None:
                 of_names = self._answers.filter if verb is Verb.FILTER else self._answers.prioritize
                 return of_names(question)
             self._answers.settle()
             if verb is Verb.FILTER:
-                return await loop.run_in_executor(self._beside, self._answers.filter_nodes, body, question)
-            return await loop.run_in_executor(self._beside, self._answers.prioritize_nodes, question)
+                return await loop.run_in_executor(
+                    self._beside, self._answers.filter_nodes, body, question, self._give_way
+                )
+            return await loop.run_in_executor(self._beside, self._answers.prioritize_nodes, question, self._give_way)
         except Exception as error:
             return self._said(verb, error)
 
