@@ -7,7 +7,9 @@ of their task, so what is made of them must not depend on their order.
 from __future__ import annotations
 
 import importlib
+import logging
 import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
@@ -76,7 +78,9 @@ def _on_ray(work: Callable[[C, T], R], shared: C, tasks: Sequence[T], address: s
             (f"--jobs {address} needs 'ray', which is not installed: pip install 'preheat[ray]'",)
         ) from None
     try:
-        ray.init(address=address, log_to_driver=False)
+        with warnings.catch_warnings():  # what it warns of before it gives up is said below, once
+            warnings.simplefilter("ignore")
+            ray.init(address=address, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError) as error:
         raise ConfigError((f"--jobs {address}: no Ray cluster answers there ({_first_line(error)})",)) from error
     try:
