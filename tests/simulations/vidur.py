@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Runs of microsoft/vidur (7d47513), and the step times it used, as an engine; tests/data/vidur says whence."""
-=======
-"""Runs of microsoft/vidur (7d47513), and the step times it used, as an engine; where they come from: tests/data/vidur."""
->>>>>>> 05673991f0e8f87474ea08f1d6430a8d81a4346d
 
 from __future__ import annotations
 
