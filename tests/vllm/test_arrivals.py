@@ -157,7 +157,9 @@ def test_the_http_layer_counts_every_request_that_ends_hung_up_or_not(runs: dict
     seen = runs[kind]
     ended = seen.change("http_requests_total", handler="/v1/completions", method="POST")
     # One that left before a busy server had read it was, to the server, never there.
-    assert seen.ledger.sent() - 2 <= ended <= seen.ledger.sent()
+    answered = sum(request.answered for request in seen.ledger.requests)
+    assert answered <= ended <= seen.ledger.sent()
+    assert answered > 1.1 * len(seen.ledger.ended(Ending.FINISHED)), "few of those that hung up had been answered"
     # It had answered 200 before the client left, so that is what it counts.
     assert seen.change("http_requests_total", handler="/v1/completions", status="2xx") == ended
 

@@ -46,6 +46,8 @@ class Request:
 
     sent_at: float
     prompt_tokens: int
+    answered: bool = False
+    """Whether the server said 200, so that it has read the request."""
     first_token_at: float | None = None
     last_token_at: float | None = None
     ended_at: float | None = None
@@ -174,6 +176,7 @@ async def ask(
                     request.failure = f"HTTP {answer.status}: {(await answer.text())[:200]}"
                     request.ending = Ending.FAILED
                     return
+                request.answered = True
                 async for chunk in events(answer):
                     now = time.time()
                     if "error" in chunk:
