@@ -107,13 +107,15 @@ class PlacementCluster:
     async def touch(self, pod: Identity, now: datetime) -> None:
         """Write the time on a pod, so that the scheduler looks at it again; OvertakenError if it has changed.
 
-        The version is tested, so that of several replicas with the same news one writes.
+        The version is tested where it is known, so that of several replicas with the same news one writes.
         """
         when = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        change = {"metadata": {"resourceVersion": pod.resource_version, "annotations": {TOUCHED: when}}}
+        metadata: dict[str, Any] = {"annotations": {TOUCHED: when}}
+        if pod.resource_version:
+            metadata["resourceVersion"] = pod.resource_version
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
         try:
-            await self._api.call("PATCH", path, body=change, content_type=MERGE_PATCH)
+            await self._api.call("PATCH", path, body={"metadata": metadata}, content_type=MERGE_PATCH)
         except StatusError as error:
             if error.status in (404, 409):
                 raise OvertakenError(f"pod {pod.key} has changed meanwhile") from error

@@ -7,6 +7,8 @@ import contextlib
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from aiohttp import web
 
 from cluster.errors import ClusterError, RefusedError
 from cluster.files import ConfigError
-from cluster.gpu_objects import Json, UnreadableObjectError
+from cluster.gpu_objects import Identity, Json, UnreadableObjectError
 from cluster.placement import PlacementCluster
 from policies.placement.demand import PodDemand
 from scheduler_extender import inventory
@@ -28,7 +30,7 @@ from scheduler_extender.facts import Facts, KnownPod
 from scheduler_extender.mix import learnt_mix
 from scheduler_extender.telemetry import Telemetry
 from scheduler_extender.tls import Tls
-from scheduler_extender.touching import Toucher
+from scheduler_extender.touching import Touch, Toucher
 from scheduler_extender.web import Pages
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,8 @@ class Extender:
         self.answers = Answers(self.facts, telemetry)
         self.toucher: Toucher | None = None
         if cluster is not None:
-            self.toucher = Toucher(self.facts, cluster.touch, configuration.settings.touch, telemetry)
+            touch = cluster.touch if inventory_file is None else _touch_whatever_version(cluster)
+            self.toucher = Toucher(self.facts, touch, configuration.settings.touch, telemetry)
         self._inventory_signature = _signature(_paths(inventory_file))
         if inventory_file is not None:
             inventory.show(inventory.read(inventory_file), self.facts)
@@ -282,6 +285,15 @@ class Extender:
                 ("watch_failures", "Watches that broke and were begun anew", counters.watch_failures),
             ]
         return numbers
+
+
+def _touch_whatever_version(cluster: PlacementCluster) -> Touch:
+    """The versions in a file are those of when it was written."""
+
+    async def touch(pod: Identity, now: datetime) -> None:
+        await cluster.touch(replace(pod, resource_version=""), now)
+
+    return touch
 
 
 class _NoPodError(Exception):

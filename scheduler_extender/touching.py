@@ -145,6 +145,9 @@ class Toucher:
         except ClusterError:
             result = "unanswered"
             self._due.setdefault(key, _Due(due.turned_at, time.time() + AGAIN_SECONDS))
+        except Exception:
+            result = "failed"
+            log.exception("a mistake of ours: pod %s could not be touched", key)
         self._telemetry.touched.labels(result).inc()
 
 

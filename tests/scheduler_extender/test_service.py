@@ -233,6 +233,26 @@ async def test_an_inventory_is_read_again_when_it_changes_and_the_last_good_one_
         await until(lambda: filtered(extender, asking, "gpu-a", "gpu-b")["NodeNames"] == ["gpu-b"])
 
 
+async def test_beside_an_inventory_a_cluster_is_for_touching_alone(api: KubernetesStandIn, tmp_path: Path) -> None:
+    """What the file says of a pod may be old; the pod is touched all the same."""
+    waits = pod("waits", rejected=True)
+    api.put(waits)
+    old = {**waits, "metadata": {**waits["metadata"], "resourceVersion": "1"}}
+    path = written(tmp_path, node("gpu-a"), pod("holder", 8, on="gpu-a"), old)
+    cluster = await PlacementCluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=QUICK)
+    extender = Extender(load(None), Telemetry("test"), inventory_file=path, cluster=cluster, files_seconds=0.02)
+    running = asyncio.create_task(extender.run())
+    try:
+        await until(lambda: bool(extender.board._watched))
+        rewrite(path, inventory(node("gpu-a"), old))
+        await until(lambda: bool(touched(api, "waits")))
+        assert api.open_watches == 0
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await cluster.close()
+
+
 async def test_the_mix_is_learnt_from_the_clusters_own_pods(tmp_path: Path) -> None:
     things: list[Json] = [node(f"gpu-{number}") for number in range(40)]
     things += [pod(f"p-{number}", 8, on=f"gpu-{number}") for number in range(30)]
