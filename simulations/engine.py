@@ -74,6 +74,11 @@ class Engine:
     gpus: int = 1
     model: str = ""
     source: str = ""
+    """Where its numbers come from."""
+    vllm: str = ""
+    """Of which release of vLLM it tells."""
+    error: str = ""
+    """By how much its steps miss those it was fitted on."""
     tables: StepTables | None = field(default=None, compare=False, repr=False)
     """What a step takes, where that is told by tables; `step_ms` is then what estimates go by."""
 
@@ -170,4 +175,14 @@ def shipped_engine(name: str, *, form: Form = "linear") -> Engine:
             f"engine '{name}' is not among those shipped: choose one of {', '.join(shipped_engines())}"
         ) from None
     step = StepTime(**entry["linear"]) if form == "linear" else StepTime(d=0.0, **entry["roofline"])
-    return Engine(name, step, entry["kv_tokens"], gpus=entry["gpus"], model=entry["model"], source=entry["source"])
+    missed = entry["error"][form]
+    return Engine(
+        name,
+        step,
+        entry["kv_tokens"],
+        gpus=entry["gpus"],
+        model=entry["model"],
+        source=entry["source"],
+        vllm=entry["vllm"],
+        error=f"{form}: median {missed['median']:.1%}, p95 {missed['p95']:.1%} of a step's time, against the table",
+    )

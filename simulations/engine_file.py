@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cluster.files import ConfigError, documents
 from simulations.engine import Engine, EngineError, StepTime, shipped_engine, shipped_engines
@@ -20,14 +20,28 @@ class _Closed(BaseModel):
 
 
 class _StepMs(_Closed):
-    a: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """The linear form by a to e; the roofline form has w, k and q for the dense layers, and may do without a and d."""
+
+    a: Milliseconds = 0.0
     b: Milliseconds
     c: Milliseconds
-    d: Milliseconds
+    d: Milliseconds | None = None
     e: Milliseconds
     w: Milliseconds = 0.0
     k: Milliseconds = 0.0
     q: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _is_of_one_form(self) -> Self:
+        if self.w == 0 and self.k == 0:
+            if self.a == 0:
+                raise ValueError("step_ms.a is 0 or not given: a step takes time, give a number > 0")
+            if self.d is None:
+                raise ValueError("step_ms.d is not given: give it, or w, k and q of the roofline form")
+        return self
+
+    def step_time(self) -> StepTime:
+        return StepTime(**{**dict(self), "d": self.d or 0.0})
 
 
 class _EngineFile(_Closed):
@@ -40,12 +54,15 @@ class _EngineFile(_Closed):
     gpus: Count = 1
     model: str = ""
     source: str = ""
+    vllm: str = ""
+    error: str = ""
 
 
 def engine_of(asked: str) -> Engine:
-    """A shipped engine, or that of a file; an EngineError says what is wrong with either."""
-    if asked in shipped_engines():
-        return shipped_engine(asked)
+    """A shipped engine, `name:roofline` for its other form, or that of a file; an EngineError says what is wrong."""
+    name, _, form = asked.partition(":")
+    if name in shipped_engines() and form in ("", "linear", "roofline"):
+        return shipped_engine(name, form="roofline" if form == "roofline" else "linear")
     path = Path(asked)
     if path.is_file():
         return read_engine(path)
@@ -65,6 +82,13 @@ def read_engine(path: Path) -> Engine:
     try:
         told = _EngineFile.model_validate(document)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg'].lower()}" for each in error.errors()]
+        wrong = [_sentence(each["loc"], each["msg"]) for each in error.errors()]
         raise EngineError(f"engine file {path}: {'; '.join(wrong)}: docs/replay.md shows one") from error
-    return Engine(**{**dict(told), "step_ms": StepTime(**dict(told.step_ms))})
+    return Engine(**{**dict(told), "step_ms": told.step_ms.step_time()})
+
+
+def _sentence(place: tuple[int | str, ...], message: str) -> str:
+    own = message.removeprefix("Value error, ")
+    if own != message:
+        return own
+    return f"{'.'.join(map(str, place)) or 'it'}: {message.lower()}"

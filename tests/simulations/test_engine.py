@@ -19,6 +19,8 @@ def test_nine_engines_are_shipped_each_with_its_source() -> None:
         engine = shipped_engine(name)
         assert engine.name == name
         assert "vidur" in engine.source
+        assert engine.vllm
+        assert "median" in engine.error
         assert f"tp{engine.gpus}" in name
 
 

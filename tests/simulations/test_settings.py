@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,21 @@ def test_an_engine_of_a_file_is_what_it_says(tmp_path: Path) -> None:
     assert engine_of("llama2-7b_a40_tp1") == shipped_engine("llama2-7b_a40_tp1")
 
 
+def test_an_engine_may_be_told_in_either_form(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    step = {"a": 0, "w": 11.3, "k": 0.067, "q": 1.46, "b": 0, "c": 8e-5, "e": 5e-6}
+    path.write_text(json.dumps({"name": "mine", "step_ms": step, "kv_tokens": 100_000}))
+    assert engine_of(str(path)).step_ms == StepTime(d=0, **step)
+    roofline = engine_of("llama2-7b_a40_tp1:roofline")
+    assert roofline == shipped_engine("llama2-7b_a40_tp1", form="roofline") != engine_of("llama2-7b_a40_tp1:linear")
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "named"),
     [
         ("a: 10", "a: 0", "step_ms.a"),
+        ("a: 10", "a: -1", "step_ms.a"),
+        ("d: 0.05", "w: 0", "step_ms.d is not given: give it, or w, k and q"),
         ("c: 0.0001", "c: -1", "step_ms.c"),
         ("kv_tokens: 100000", "kv_tokens: many", "kv_tokens"),
         ("kv_tokens: 100000", "kv_token: 1", "kv_token:"),
