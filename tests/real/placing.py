@@ -115,6 +115,18 @@ class Placing:
             return requests.get(url, verify=str(self.certificates["ca"]), timeout=5).text
         return ""
 
+    def configure(self, text: str) -> None:
+        """Write the extenders' settings, and wait until each has read them."""
+        told = 'preheat_extender_reloads_total{file="config",result="used"}'
+
+        def reloads() -> list[float]:
+            lines = [line for number in range(len(self.ports)) for line in self.page(number, "/metrics").splitlines()]
+            return [float(line.rpartition(" ")[2]) for line in lines if line.startswith(told)]
+
+        before = sum(reloads())
+        (self.folder / "extender.yaml").write_text(text)
+        wait_until(lambda: sum(reloads()) >= before + len(self.ports), within=20, what="the settings read anew")
+
     @contextlib.contextmanager
     def scheduler(self, port: int, **changed: Any) -> Iterator[str]:
         """The shipped second scheduler under a name of its own, asking there; its `schedulerName`."""

@@ -92,16 +92,15 @@ def test_a_pod_whose_verdict_turns_without_an_event_is_tried_again(
     placing: Placing, scheduler: str, namespace: str
 ) -> None:
     """The settings of the extender are edited; nothing in the cluster moves."""
-    config = placing.folder / "extender.yaml"
-    before = config.read_text()
+    before = (placing.folder / "extender.yaml").read_text()
     placing.add_node("unlinked", L40S)
     placing.add_pod(namespace, "tp2", scheduler, gpus=2)
     placing.wait_told(namespace, "tp2", "GPUs are not NVLink-connected")
     try:
-        config.write_text(before.replace("nvlink: require", "nvlink: prefer"))
+        placing.configure(before.replace("nvlink: require", "nvlink: prefer"))
         assert placing.wait_places(namespace, 1, within=30) == {"tp2": "unlinked"}
     finally:
-        config.write_text(before)
+        placing.configure(before)
 
 
 def test_whole_nodes_are_judged_like_names(placing: Placing, namespace: str) -> None:
