@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
@@ -12,27 +13,25 @@ from policies.placement.remedies import memory_sentence
 from policies.placement.settings import PlacementSettings
 from policies.placement.supply import NodeFacts
 from policies.placement.verdict import Verdict
-from scheduler_extender.answers import UNKNOWN_NODE
-from scheduler_extender.facts import Facts
 
 _BYTES: Final = "_bytes"
 
 
-def explanation(pod: str, demand: PodDemand, facts: Facts) -> dict[str, Any]:
+def explanation(
+    pod: str, demand: PodDemand, nodes: Mapping[str, NodeFacts], settings: PlacementSettings
+) -> dict[str, Any]:
     """The pod's demand as it was read, and each node's verdict with what it was made from."""
-    facts.settle()
-    settings = facts.board.settings
     return {
         "pod": pod,
         "demand": told(demand),
-        "nodes": [_node(name, facts.known(name), demand, settings) for name in sorted(facts.nodes)],
+        "nodes": [_node(name, nodes[name], demand, settings) for name in sorted(nodes)],
     }
 
 
-def _node(name: str, has: NodeFacts | None, demand: PodDemand, settings: PlacementSettings) -> dict[str, Any]:
-    verdict = UNKNOWN_NODE if has is None else judge(demand, has, settings)
-    said = said_of(demand, has, verdict, settings) if has is not None and demand.gpus else None
-    return {"node": name, **told_verdict(verdict), "memorySaid": said, "has": None if has is None else told(has)}
+def _node(name: str, has: NodeFacts, demand: PodDemand, settings: PlacementSettings) -> dict[str, Any]:
+    verdict = judge(demand, has, settings)
+    said = said_of(demand, has, verdict, settings) if demand.gpus else None
+    return {"node": name, **told_verdict(verdict), "memorySaid": said, "has": told(has)}
 
 
 def said_of(demand: PodDemand, has: NodeFacts, verdict: Verdict, settings: PlacementSettings) -> str:

@@ -145,6 +145,11 @@ class Facts:
         node = self.nodes.get(name)
         return None if node is None else read_node(node.seen, self._products)
 
+    def all_known(self) -> Callable[[], dict[str, NodeFacts]]:
+        """Every node of ours as it is now; to be called in another thread, since thousands take a while."""
+        nodes, products = dict(self.nodes), self._products
+        return lambda: {name: read_node(node.seen, products) for name, node in nodes.items()}
+
     def without(self, name: str, uids: Iterable[str]) -> NodeFacts | None:
         """What the node would have once these of its pods are gone; None for a node that is not known."""
         node = self.nodes.get(name)

@@ -239,10 +239,14 @@ class Extender:
             return _json({"error": f"the pod cannot be read: {error}"}, status=400)
         metadata = pod.get("metadata") or {}
         name = f"{metadata.get('namespace') or 'default'}/{metadata.get('name') or ''}"
-        told = explanation(name, demand, self.facts)
-        if not self.answers.whole:
-            told["remark"] = "not all nodes and pods are known yet"
-        return _json(told)
+        self.facts.settle()
+        nodes, settings, whole = self.facts.all_known(), self.board.settings, self.answers.whole
+
+        def explained() -> web.Response:
+            told = explanation(name, demand, nodes(), settings)
+            return _json(told if whole else {**told, "remark": "not all nodes and pods are known yet"})
+
+        return await asyncio.to_thread(explained)
 
     async def _posted_pod(self, request: web.Request) -> Json:
         try:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from cluster.gpu_objects import TOUCHED
+from cluster.pages import listen
 from cluster.placement import PlacementCluster
 from scheduler_extender.config import load
 from scheduler_extender.service import Extender
@@ -122,6 +124,30 @@ async def test_objects_that_cannot_be_read_stop_nothing(api: KubernetesStandIn, 
         assert answer["NodeNames"] == ["gpu-a"]
         assert answer["FailedNodes"] == {"odd": "node is not known to the extender"}
         assert extender.facts.unreadable["node"] == 1
+
+
+async def test_any_pod_of_the_cluster_is_explained_as_it_is_now(api: KubernetesStandIn, tmp_path: Path) -> None:
+    api.put(node("gpu-a"), node("gpu-b", 8, L40S), pod("waits", 2), pod("plain", 0))
+    async with watching(api, tmp_path) as extender, aiohttp.ClientSession() as session:
+        await until(lambda: extender.answers.whole)
+        runner, port = await listen(extender.pages().application(), "127.0.0.1", 0)
+
+        async def explained(name: str) -> tuple[int, Json]:
+            url = f"http://127.0.0.1:{port}/explain?pod=inference/{name}"
+            async with session.get(url) as answer:
+                return answer.status, await answer.json()
+
+        try:
+            status, told = await explained("waits")
+            assert status == 200
+            assert [(each["node"], each["passes"]) for each in told["nodes"]] == [("gpu-a", True), ("gpu-b", False)]
+            assert "GiB a GPU, has" in told["nodes"][0]["memorySaid"]
+            assert [each["passes"] for each in (await explained("plain"))[1]["nodes"]] == [True, True]
+            status, told = await explained("nobody")
+            assert status == 404
+            assert 'pods "nobody" not found' in told["error"]
+        finally:
+            await runner.cleanup()
 
 
 async def test_a_pod_is_touched_when_a_node_comes_to_pass_for_it(api: KubernetesStandIn, tmp_path: Path) -> None:
