@@ -17,6 +17,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(problems))
         self.problems = problems
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]]]:
+        # An exception is otherwise made anew of its text, where it comes from another process.
+        return type(self), (self.problems,)
+
 
 class _Loader(yaml.SafeLoader):
     """Refuses a field written twice; YAML's own rule would silently keep the last."""

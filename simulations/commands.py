@@ -193,6 +193,7 @@ def under_way() -> Iterator[Report]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("compiling (first run only)", total=1.0)
         yield lambda name, share: bar.update(task, description=name, completed=share)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from cluster.files import ConfigError
 from simulations.candidates import Candidate
-from simulations.fleet import SimulatedFleet
+from simulations.conditions import ConditionsError
+from simulations.fleet import FleetError, SimulatedFleet
 from simulations.foreseeable import foreseeable, mean_work
 from simulations.jobs import Jobs, done
 from simulations.lower_bound import lower_bound
@@ -121,7 +123,13 @@ def judge(scenario: Scenario, task: tuple[Candidate, int], progress: Callable[[f
                 score_from_seconds=scenario.score_from_seconds,
                 progress=progress,
             )
-            return Judged(figures(scenario, result), result)
+            return Judged(figures(scenario, result), result, _never_began(result))
+
+
+def _never_began(result: Replay) -> tuple[str, ...]:
+    if result.max_replicas > 0:
+        return ()
+    return ("it began without a replica and never created one: --start gives it some, --min keeps them.",)
 
 
 def _searched_oracle(scenario: Scenario, candidate: Candidate, progress: Callable[[float], None] | None) -> Judged:
@@ -194,9 +202,15 @@ def under_provisioned_seconds(scenario: Scenario, result: Replay) -> float:
 
 
 def warm_up(scenario: Scenario) -> None:
-    """A few requests, so that compiling, or reading what was compiled, is counted to no policy."""
+    """A few requests, so that compiling, or reading what was compiled, is counted to no policy.
+
+    A ConfigError says why no fleet can serve under the scenario's conditions.
+    """
     trace = scenario.trace
     few = trace.until(float(trace.arrived_at_seconds[min(20, trace.requests - 1)]) + 1e-3)
-    fleet = SimulatedFleet(few, scenario.engine, objectives=scenario.objectives, conditions=scenario.conditions)
+    try:
+        fleet = SimulatedFleet(few, scenario.engine, objectives=scenario.objectives, conditions=scenario.conditions)
+    except (ConditionsError, FleetError) as error:
+        raise ConfigError((str(error),)) from error
     fleet.advance(few.end_seconds + 1)
     fleet.observe()

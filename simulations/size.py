@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.files import ConfigError
+from simulations.comparison import warm_up
 from simulations.foreseeable import ordered_ahead
 from simulations.oracle import serve
 from simulations.replay import attained
@@ -99,6 +100,7 @@ class _Runs:
 
 def size(scenario: Scenario, *, progress: Callable[[str, float], None] | None = None) -> Sizing:
     """Simulates until both are known; a ConfigError where `max_replicas` do not suffice."""
+    warm_up(scenario)
     runs = _Runs(scenario, progress)
     target = scenario.objectives.attainment
     least, most = max(1, scenario.min_replicas), scenario.max_replicas

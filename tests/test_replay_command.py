@@ -62,6 +62,8 @@ def test_files_that_a_shell_wrote_out_are_policies_too(trace: str) -> None:
         ("--policy hpa --jobs many", "--jobs is 'many': give a number of processes"),
         ("--policy hpa --json /nowhere/out.json", "/nowhere/out.json cannot be written: there is no folder /nowhere"),
         ("--policy hpa --gpu-hour-price -1", "--gpu-hour-price is -1: give a price of at least 0"),
+        ("--policy hpa --prefix-cache", "trace short does not tell the blocks of its prompts"),
+        ("--policy hpa --policy keda --prefix-cache --jobs 2", "trace short does not tell the blocks of its prompts"),
         ("--policy hpa --metrics nowhere.yaml", "nowhere.yaml: does not exist"),
     ],
 )
