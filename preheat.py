@@ -292,6 +292,9 @@ def _trace(text: str) -> Any:
 @click.option("--gpu-hour-price", type=float, metavar="P", help="For a column of dollars.")
 @click.option("--json", type=_file, metavar="OUT", help="All figures.")
 @click.option("--html", type=_file, metavar="OUT", help="A report that opens offline.")
+@click.option(
+    "--compare-cold-start", type=float, metavar="S", help="Replay with this one, too, side by side in the report."
+)
 @click.option("--decisions", type=_file, metavar="DIR", help="A CSV of decisions for each policy.")
 @_jobs
 def replay(
@@ -302,6 +305,7 @@ def replay(
     gpu_hour_price: float | None,
     json: Path | None,
     html: Path | None,
+    compare_cold_start: float | None,
     decisions: Path | None,
     jobs: str,
     **world: Any,
@@ -321,6 +325,7 @@ def replay(
             gpu_hour_price=gpu_hour_price,
             json=json,
             html=html,
+            compare_cold_start=compare_cold_start,
             decisions=decisions,
             jobs=jobs,
             command=shlex.join(["preheat", *sys.argv[1:]]),

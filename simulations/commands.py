@@ -19,11 +19,13 @@ from simulations.comparison import compare
 from simulations.jobs import jobs
 from simulations.outcome import Comparison
 from simulations.policy_files.adapter import read_metrics
-from simulations.report.page import Told, page
+from simulations.report.comparison_page import comparison_page
 from simulations.result_files import json_of, write_decisions
 from simulations.result_table import remarks, size_lines, size_table, sweep_table, table
+from simulations.scenario import Scenario
 from simulations.settings import Settings
 from simulations.size import Sizing, size
+from simulations.static_line import static_line
 from simulations.sweep import grid, sweep
 from simulations.traces.trace import Trace
 
@@ -39,6 +41,8 @@ class ReplayRequest:
     policies: tuple[str, ...]
     metrics: Path | None = None
     gpu_hour_price: float | None = None
+    compare_cold_start: float | None = None
+    """Another one, for the report's chapter that sets the two side by side."""
     json: Path | None = None
     html: Path | None = None
     decisions: Path | None = None
@@ -56,24 +60,46 @@ def replay_command(asked: ReplayRequest, trace: Trace) -> Comparison:
     scenario = asked.settings.scenario(trace)
     seeds = asked.settings.seeds
     metrics = None if asked.metrics is None else read_metrics(asked.metrics)
-    rivals = candidates(asked.policies, scenario, metrics=metrics)
+    compared = [scenario, *_other_cold_start(asked, scenario, trace)]
+    rivals = [candidates(asked.policies, each, metrics=metrics) for each in compared]
     _writable(asked.json, asked.html)
     with under_way() as report:
-        found = compare(
-            scenario,
-            rivals,
-            seeds=seeds,
-            jobs=at,
-            gpu_hour_price=price,
-            command=asked.command,
-            progress=report,
+        found, *others = (
+            compare(
+                each,
+                policies,
+                seeds=seeds,
+                jobs=at,
+                gpu_hour_price=price,
+                command=asked.command,
+                progress=report,
+            )
+            for each, policies in zip(compared, rivals, strict=True)
         )
+        statics = () if asked.html is None else static_line(scenario, progress=report)
     console = console_out()
     console.print(table(found))
     for line in remarks(found):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if asked.html is not None:
+        with _written(asked.html):
+            asked.html.write_text(comparison_page(found, statics, *others), encoding="utf-8")
     _write(asked, found)
     return found
+
+
+def _other_cold_start(asked: ReplayRequest, scenario: Scenario, trace: Trace) -> list[Scenario]:
+    """The same with the cold start of `--compare-cold-start`, where there is one."""
+    seconds = asked.compare_cold_start
+    if seconds is None:
+        return []
+    if asked.html is None:
+        raise ConfigError((f"--compare-cold-start {seconds:g} is for a chapter of the report: give --html OUT, too",))
+    other = replace(asked.settings, cold_start=seconds).scenario(trace)
+    if other.conditions == scenario.conditions:
+        why = "that of --cold-start" if seconds == asked.settings.cold_start else "not read beside measured cold starts"
+        raise ConfigError((f"--compare-cold-start {seconds:g} is {why}: give another one, or leave it out",))
+    return [other]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,18 +187,6 @@ def _write(asked: ReplayRequest, found: Comparison) -> None:
     if asked.decisions is not None:
         with _written(asked.decisions):
             write_decisions(found, asked.decisions)
-    if asked.html is not None:
-        with _written(asked.html):
-            asked.html.write_text(_page(found), encoding="utf-8")
-
-
-def _page(found: Comparison) -> str:
-    """The report; Preheat's own forecasts are drawn where it is among the policies."""
-    ours_first = sorted(found.outcomes, key=lambda each: each.name != "preheat")
-    told = [Told(each.name, each.replay, " ".join(each.notes)) for each in ours_first]
-    lead = [f"{found.scenario.trace.requests:,} requests of {found.scenario.trace.name}.", *remarks(found)]
-    notes = [f"Preheat {found.version}", *([found.command] if found.command else [])]
-    return page(f"{found.scenario.trace.name} replayed", lead, told, found.scenario.objectives, notes)
 
 
 def console_out() -> Console:

@@ -26,7 +26,9 @@ from simulations.live import LiveFleet
 from simulations.peers import hpa
 from simulations.peers.rules import hpa_on_waiting, keda_on_waiting
 from simulations.replay import Policy, Replay, S, replay
-from simulations.report.page import Told, page, seconds
+from simulations.report.fleet_charts import Told
+from simulations.report.page import page
+from simulations.result_table import seconds
 from simulations.traces import Trace, shipped_trace
 
 Autoscale = Callable[[LiveFleet, ScalingPolicy], Awaitable[None]]

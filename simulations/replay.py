@@ -126,9 +126,11 @@ class Replay:
     decisions: tuple[Decision, ...]
     timeline: Timeline
     arrived_at_seconds: NDArray[np.float64]
-    """Of every request of the trace, as are the two below; NaN where it has none."""
+    """Of every request of the trace, as are the three below; NaN where it has none."""
     ttft: NDArray[np.float64]
     tpot: NDArray[np.float64]
+    attained: NDArray[np.bool_]
+    """Answered in full, within both objectives."""
     loop_seconds: float = 0.0
     """What the ticks took on the clock, without setting up, compiling and scoring."""
 
@@ -242,6 +244,7 @@ class Recorder:
             arrived_at_seconds=servers.trace.arrived_at_seconds,
             ttft=np.where(ttft >= 0, ttft / PICOSECONDS, np.nan),
             tpot=np.where(tpot >= 0, tpot / PICOSECONDS, np.nan),
+            attained=attained(servers, objectives),
         )
 
 

@@ -39,11 +39,11 @@ def _row(comparison: Comparison, outcome: Outcome, *, judged: bool, priced: bool
     keeps = outcome.reaches(comparison.scenario.objectives.attainment)
     cells = [
         name,
-        Text(_share(outcome.slo_attainment), style="green" if keeps else "red"),
+        Text(share(outcome.slo_attainment), style="green" if keeps else "red"),
         Text(seconds(outcome.spread(lambda each: each.ttft_seconds["p50"]).mean)),
         Text(seconds(outcome.spread(lambda each: each.ttft_seconds["p99"]).mean)),
         Text(seconds(outcome.spread(lambda each: each.tpot_seconds["p99"]).mean)),
-        Text(_hours(outcome.gpu_hours)),
+        Text(hours(outcome.gpu_hours)),
     ]
     if judged:
         regret = comparison.regret(outcome)
@@ -128,8 +128,8 @@ def sweep_table(records: Sequence[Mapping[str, Any]], attainment: float) -> Tabl
         made.add_row(
             Text(policy),
             f"{cold_start:g} s",
-            Text(_share(attained), style="green" if keeps else "red"),
-            _hours(Spread.of([run["gpu_hours"] for run in runs])),
+            Text(share(attained), style="green" if keeps else "red"),
+            hours(Spread.of([run["gpu_hours"] for run in runs])),
             f"{Spread.of([run['replica_changes'] for run in runs]).mean:.0f}",
             str(len(runs)),
         )
@@ -143,13 +143,13 @@ def seconds(value: float) -> str:
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
-def _share(spread: Spread) -> str:
+def share(spread: Spread) -> str:
     if spread.low is None or spread.high is None:
         return f"{spread.mean:.2%}"
     return f"{spread.mean:.2%} ({max(spread.low, 0):.2%}…{min(spread.high, 1):.2%})"
 
 
-def _hours(spread: Spread) -> str:
+def hours(spread: Spread) -> str:
     if spread.low is None or spread.high is None:
         return f"{spread.mean:.2f}"
     return f"{spread.mean:.2f} ({spread.low:.2f}…{spread.high:.2f})"

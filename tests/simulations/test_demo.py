@@ -42,17 +42,21 @@ def test_the_report_holds_every_tick_and_the_sentence_of_each_decision(shown: tu
     _, page = shown
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
-    data = orjson.loads(found[1])
-    assert [policy["label"] for policy in data["policies"]] == ["Preheat", "KEDA rule", "HPA rule"]
-    for policy in data["policies"]:
-        ticks = len(policy["time"])
-        assert policy["time"] == [15.0 * tick for tick in range(ticks)]
-        for column in ("wanted", "created", "ready", "holding", "waiting", "sentences"):
-            assert len(policy[column]) == ticks
-        assert all(policy["sentences"])
-        assert page.count(f"{policy['label']}: ") >= 1
-    assert len(data["forecast"]["x"]) > 100
-    assert round(sum(data["load"]["y"]) * 30) == pytest.approx(19_366, abs=2)
+    charts = {chart["at"]: chart for chart in orjson.loads(found[1])}
+    labels = ["Preheat", "KEDA rule", "HPA rule"]
+    for number, label in enumerate(labels):
+        chart = charts[f"replicas-{number}"]
+        assert chart["title"] == label
+        sentences = chart["said"]["sentences"]
+        assert all(sentences)
+        for series in chart["series"]:
+            assert series["x"] == [15.0 * tick for tick in range(len(sentences))]
+            assert len(series["y"]) == len(sentences)
+        assert page.count(f"{label}: ") >= 1
+    foreseen, arriving = charts["load-chart"]["series"]
+    assert len(foreseen["y"]) > 100
+    assert round(sum(arriving["y"]) * 30) == pytest.approx(19_366, abs=2)
+    assert [series["name"] for series in charts["ttft-chart"]["series"]] == labels
     assert "prefers-color-scheme: dark" in page
 
 

@@ -1,0 +1,268 @@
+"""The charts over time that every report shows: the load, each policy's replicas, and latencies of all policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.resource import Objectives
+from simulations.replay import Replay
+from simulations.report.charts import Band, Even, Mark, Series, TimeChart, color, dash
+from simulations.report.series import (
+    Latencies,
+    Ticks,
+    arrivals,
+    columns,
+    foreseen,
+    latencies,
+    ticks,
+)
+
+SHOWN_AT_FIRST = 4
+"""More lines than these in one chart are turned on by their reader."""
+DENSE = 400
+"""Points from which on lines are thin and whole, and only two of them shown at first."""
+LEAST_LATENCY_SECONDS = 0.05
+"""Where the logarithmic axis begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A replay under the name that the report gives its policy."""
+
+    label: str
+    replay: Replay
+    note: str = ""
+    """What has to be said of it, for the foot of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """How many replicas the arriving work keeps busy, in columns."""
+
+    x: NDArray[np.float64]
+    replicas: NDArray[np.float64]
+
+
+def load_chart(replay: Replay, end: float, *, forecasts: int | None = 0, by: str = "") -> TimeChart:
+    """Requests arriving, and what the policy of this replay, in the colour of that number, foresaw of them."""
+    load = arrivals(replay.arrived_at_seconds)
+    series = []
+    band = None if forecasts is None else foreseen(replay, columns(1))
+    if band is not None and forecasts is not None:
+        series.append(
+            Series.rounded(
+                name=f"foreseen{f' by {by}' if by else ''} for this moment, a lead time before: expected to upper",
+                short="foreseen",
+                kind="area",
+                x=band.x,
+                low=band.expected,
+                y=band.upper,
+                color=color(forecasts),
+                opacity=0.25,
+            )
+        )
+    series.append(Series.rounded(name="arriving", x=load.x, y=load.y, color="var(--demand)", width=1.8, steps=True))
+    return TimeChart(
+        at="load-chart",
+        label="Requests arriving a second over time" + (", with the band that was foreseen" if band else ""),
+        unit="requests/s",
+        height=240,
+        begin=0.0,
+        end=end,
+        series=tuple(series),
+    )
+
+
+def replica_charts(told: Sequence[Told], end: float, busy: Busy | None = None) -> list[TimeChart]:
+    """One a policy, all to the same scale."""
+    drawn = [ticks(one.replay, columns(len(told))) for one in told]
+    most = max(float((one.replay.timeline.created + one.replay.timeline.draining).max(initial=1)) for one in told)
+    return [
+        replica_chart(
+            at=f"replicas-{number}",
+            title=one.label,
+            drawn=each,
+            begin=0.0,
+            end=end,
+            most=most,
+            number=number,
+            busy=busy,
+        )
+        for number, (one, each) in enumerate(zip(told, drawn, strict=True))
+    ]
+
+
+def replica_chart(
+    *,
+    at: str,
+    title: str,
+    drawn: Ticks,
+    begin: float,
+    end: float,
+    most: float,
+    number: int,
+    busy: Busy | None = None,
+    bands: tuple[Band, ...] = (),
+    height: int = 200,
+    label: str = "",
+) -> TimeChart:
+    """Wanted, created and ready, with the sentence of each decision."""
+    wish = round(float(drawn.wanted.max(initial=0)))
+    ours = color(number)
+    series = [
+        Series.rounded(
+            name="holding GPUs, draining ones included",
+            x=drawn.x,
+            y=drawn.holding,
+            kind="area",
+            color=ours,
+            opacity=0.13,
+            steps=True,
+            told=False,
+        ),
+        Series.rounded(
+            name=f"wanted, up to {wish}" if wish > most else "wanted",
+            short="wanted",
+            x=drawn.x,
+            y=drawn.wanted,
+            color="var(--soft)",
+            dash="2 3",
+            width=1.3,
+            steps=True,
+        ),
+        Series.rounded(name="created", x=drawn.x, y=drawn.created, color=ours, dash="6 3", width=1.6, steps=True),
+        Series.rounded(name="ready", x=drawn.x, y=drawn.ready, color=ours, width=2.6, steps=True),
+    ]
+    if drawn.per > 1:
+        series.insert(
+            1,
+            Series(
+                name="ready, fewest to most",
+                kind="area",
+                x=drawn.x,
+                low=drawn.fewest_ready,
+                y=drawn.most_ready,
+                color=ours,
+                opacity=0.3,
+                steps=False,
+            ),
+        )
+    if busy is not None:
+        series.insert(
+            0,
+            Series.rounded(
+                name="busy with the load alone",
+                short="load, in replicas",
+                kind="area",
+                x=busy.x,
+                y=busy.replicas,
+                color="var(--demand)",
+                opacity=0.16,
+            ),
+        )
+    return TimeChart(
+        at=at,
+        title=title,
+        label=label or f"Replicas over time under {title}",
+        unit="replicas",
+        height=height,
+        begin=begin,
+        end=end,
+        top=most,
+        series=tuple(series),
+        bands=bands,
+        said=drawn.said,
+    )
+
+
+def waiting_chart(told: Sequence[Told], end: float) -> TimeChart:
+    """Requests waiting, at the gateway and in replicas."""
+    drawn = [ticks(one.replay, columns(len(told))) for one in told]
+    lines = [(each.x, each.waiting) for each in drawn]
+    return TimeChart(
+        at="queue-chart",
+        label="Requests waiting over time",
+        unit="requests waiting",
+        height=210,
+        begin=0.0,
+        end=end,
+        series=_lines(told, lines),
+        choosable=len(told) > 1,
+    )
+
+
+def latency_charts(
+    told: Sequence[Told], end: float, objectives: Objectives, *, percentile: float, misses: bool
+) -> list[TimeChart]:
+    """Time to first token, time per output token, and, where asked, the share of misses."""
+    found = [latencies(one.replay, percentile) for one in told]
+    step = _step(found[0])
+    tpot = 1000 * objectives.tpot_seconds
+    common: dict[str, Any] = {"begin": 0.0, "end": end, "choosable": len(told) > 1}
+    charts = [
+        TimeChart(
+            at="ttft-chart",
+            title=f"Time to first token, {percentile:g}th percentile by {step} of arrival",
+            label="Time to first token over time",
+            unit="seconds (log)",
+            height=230,
+            log_from=min(LEAST_LATENCY_SECONDS, objectives.ttft_seconds / 2),
+            marks=(Mark(objectives.ttft_seconds, f"objective {objectives.ttft_seconds:g} s"),),
+            series=_lines(told, [(each.x, each.ttft_seconds) for each in found]),
+            **common,
+        ),
+        TimeChart(
+            at="tpot-chart",
+            title=f"Time per output token, {percentile:g}th percentile by {step} of arrival",
+            label="Time per output token over time",
+            unit="milliseconds",
+            height=200,
+            marks=(Mark(tpot, f"objective {tpot:g} ms"),),
+            series=_lines(told, [(each.x, 1000 * each.tpot_seconds) for each in found]),
+            **common,
+        ),
+    ]
+    if misses:
+        may_miss = 1 - objectives.attainment
+        charts.append(
+            TimeChart(
+                at="missed-chart",
+                title=f"Requests that missed an objective, by {step} of arrival",
+                label="Share of requests that missed over time",
+                unit="share missed",
+                height=200,
+                percent=True,
+                marks=(Mark(may_miss, f"promised, over all: at most {100 * may_miss:.3g} %"),),
+                series=_lines(told, [(each.x, each.missed) for each in found]),
+                **common,
+            )
+        )
+    return charts
+
+
+def _step(found: Latencies) -> str:
+    minutes = found.x.step / 60
+    return "minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
+def _lines(
+    told: Sequence[Told], lines: Sequence[tuple[Even | NDArray[np.float64], NDArray[np.generic]]]
+) -> tuple[Series, ...]:
+    dense = max(len(y) for _, y in lines) > DENSE
+    return tuple(
+        Series.rounded(
+            name=one.label,
+            x=x,
+            y=y,
+            color=color(number),
+            dash="" if dense else dash(number),
+            width=1.2 if dense else 1.8 if number else 2.4,
+            shown=number < (2 if dense else SHOWN_AT_FIRST),
+        )
+        for number, (one, (x, y)) in enumerate(zip(told, lines, strict=True))
+    )

@@ -1,0 +1,78 @@
+"""Series of long replays: columns keep what the fleet cost, and pages of a week stay light."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from policies.scaling.decision import Forecast
+from simulations.report.series import arrivals, foreseen, latencies, latency_step, means, ticks
+from tests.simulations.report.compared import compared
+
+REPLAY = compared().outcomes[0].replay
+
+
+def test_a_replay_of_few_ticks_is_drawn_as_it_was() -> None:
+    drawn = ticks(REPLAY, 1000)
+    assert drawn.per == 1
+    assert drawn.created.tolist() == REPLAY.timeline.created.tolist()
+    assert drawn.fewest_ready.tolist() == drawn.most_ready.tolist() == drawn.ready.tolist()
+
+
+@pytest.mark.parametrize("most", [1, 7, 30])
+def test_columns_keep_the_area_and_the_range(most: int) -> None:
+    drawn = ticks(REPLAY, most)
+    count = len(REPLAY.decisions)
+    assert len(drawn.x) == len(drawn.said.sentences) <= most
+    held = np.diff(np.append(np.arange(0, count, drawn.per), count))
+    assert (drawn.created * held).sum() == pytest.approx(REPLAY.timeline.created.sum())
+    assert drawn.fewest_ready.min() == REPLAY.timeline.ready.min()
+    assert drawn.most_ready.max() == REPLAY.timeline.ready.max()
+
+
+def test_a_column_tells_its_greatest_change_and_when_it_was() -> None:
+    drawn = ticks(REPLAY, 1)
+    greatest = max(REPLAY.decisions, key=lambda each: (abs(each.replicas - each.desired), each.time))
+    assert drawn.said.sentences[0].endswith(greatest.sentence)
+    assert drawn.said.sentences[0][:2].isdigit()
+
+
+def test_the_last_column_may_be_short() -> None:
+    assert means(np.array([1, 3, 5]), 2).tolist() == [2.0, 5.0]
+
+
+@pytest.mark.parametrize("days", [0.01, 1, 3, 7, 31])
+def test_no_trace_has_more_points_than_can_be_seen(days: float) -> None:
+    last = days * 86400.0
+    load = arrivals(np.linspace(0, last, 500))
+    assert len(load.y) <= 745
+    assert load.y.sum() * load.x.step == pytest.approx(500)
+    assert last / latency_step(last) <= 2100
+    assert latency_step(86400.0) == 300.0
+
+
+def test_latencies_are_of_the_requests_of_each_step_alone() -> None:
+    arrived = np.array([10.0, 20.0, 70.0, 200.0])
+    made = replace(
+        REPLAY,
+        arrived_at_seconds=arrived,
+        ttft=np.array([1.0, 3.0, np.nan, 2.0]),
+        tpot=np.full(4, 0.05),
+        attained=np.array([True, False, False, True]),
+    )
+    found = latencies(made, 100)
+    np.testing.assert_array_equal(found.ttft_seconds, [3.0, np.nan, np.nan, 2.0])
+    np.testing.assert_array_equal(found.missed, [0.5, 1.0, np.nan, 0.0])
+    assert (found.x.start, found.x.step) == (30.0, 60.0)
+
+
+def test_no_line_bridges_moments_of_which_nothing_was_foreseen() -> None:
+    times = [15.0 * tick for tick in range(20)] + [15.0 * tick for tick in range(60, 80)]
+    decisions = tuple(replace(REPLAY.decisions[0], forecast=Forecast(time, "trend", 5.0, 7.0, 0.9)) for time in times)
+    found = foreseen(replace(REPLAY, decisions=decisions, end_seconds=2000.0), 1000)
+    assert found is not None
+    assert np.flatnonzero(np.isnan(found.upper)).tolist() == [20]
+    assert np.isfinite(found.x).all()
+    assert foreseen(replace(REPLAY, decisions=()), 1000) is None
