@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -81,6 +82,25 @@ def test_fewest_replicas_are_a_bound_too() -> None:
     trace = Trace.of("two", np.array([0.0, 7200.0]), np.array([5, 5]), np.array([5, 5]))
     scene = replace(SCENE, trace=trace, min_replicas=3)
     assert lower_bound(scene).gpu_hours == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("form", ["linear", "roofline"])
+@pytest.mark.parametrize("prompt", [20, 400])
+def test_the_bound_is_near_where_a_replica_is_as_busy_as_can_be(
+    form: Literal["linear", "roofline"], prompt: int
+) -> None:
+    """All come at once and nobody is in a hurry: short ones fill the batch, long ones the KV cache."""
+    trace = Trace.of("burst", np.zeros(1000), np.full(1000, prompt), np.full(1000, 200))
+    scene = Scenario(
+        trace,
+        shipped_engine("llama2-7b_a40_tp1", form=form),
+        Objectives(ttft_seconds=3000, tpot_seconds=30, attainment=0.99),
+        Conditions(Constant(0)),
+        1,
+        tick_seconds=0.1,
+    )
+    held = ruled(scene, Schedule.static(1)).gpu_hours
+    assert 0.8 * held < lower_bound(scene).gpu_hours < held
 
 
 @settings(max_examples=25, deadline=None)
