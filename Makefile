@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-cluster test-vllm test-all record-hpa check bench docs clean parts
+.PHONY: help install demo test test-cluster test-vllm test-all record-hpa check bench bench-packing docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,8 +55,11 @@ check: $(INSTALLED) ## format, lint, strict types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## what benchmarks/ measures on this machine
-	@set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; PYTHONPATH=. $(BIN)/python $$program; done
+bench: $(INSTALLED) ## what benchmarks/ measures on this machine, packing aside (4 minutes)
+	@set -e; for program in $(filter-out benchmarks/packing.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$program"; PYTHONPATH=. $(BIN)/python $$program; done
+
+bench-packing: $(INSTALLED) ## how much of a fleet our placement puts to right use, beside five others (2 minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/packing.py
 
 docs: $(INSTALLED) ## that every link, command and setting that the documents show is there
 	$(BIN)/pytest -q tests/test_docs.py
