@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-cluster test-vllm test-all record-hpa check bench bench-packing docs clean parts
+.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,10 @@ test-vllm: $(INSTALLED) parts ## against a real vLLM server, on the CPU (install
 	$(BIN)/python -m tests.parts.vllm.install
 	$(BIN)/pytest -m vllm
 
-test-all: test test-cluster test-vllm ## every suite
+test-browser: $(INSTALLED) ## the reports in a real browser; without one, by what an HTML parser sees
+	$(BIN)/pytest -m browser tests/browser
+
+test-all: test test-browser test-cluster test-vllm ## every suite
 
 record-hpa: $(INSTALLED) parts ## the real HPA controller's decisions anew, into tests/data/hpa (5 minutes)
 	$(BIN)/python -m tests.real.hpa.record

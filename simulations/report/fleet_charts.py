@@ -261,6 +261,7 @@ def _lines(
             y=y,
             color=color(number),
             dash="" if dense else dash(number),
+            opacity=0.7 if dense and number else 1.0,
             width=1.2 if dense else 1.8 if number else 2.4,
             shown=number < (2 if dense else SHOWN_AT_FIRST),
         )

@@ -118,9 +118,10 @@ class TimeChart extends Chart {
       make("rect", { class: "band", x: this.x(band.begin), width: this.x(band.end) - this.x(band.begin), y: top, height: bottom - top }, plot);
       make("text", { class: "mark", x: this.x(band.begin) + 5, y: top + 12 }, svg).textContent = band.label;
     }
-    for (const s of shown) {
+    // Of lines that are chosen among, the first is what the page is about: it lies on top.
+    for (const s of spec.choosable ? [...shown].reverse() : shown) {
       if (s.kind === "area") make("path", { d: area(s.x, s.low, s.y, this.x, this.y, s.steps), style: `fill:${s.color}`, opacity: s.opacity }, plot);
-      else make("path", { d: path(s.x, s.y, this.x, this.y, s.steps), fill: "none", style: `stroke:${s.color}`, "stroke-width": s.width, "stroke-dasharray": s.dash, "stroke-linejoin": "round", "stroke-linecap": s.dash ? "butt" : "round" }, plot);
+      else make("path", { d: path(s.x, s.y, this.x, this.y, s.steps), fill: "none", style: `stroke:${s.color}`, opacity: s.opacity, "stroke-width": s.width, "stroke-dasharray": s.dash, "stroke-linejoin": "round", "stroke-linecap": s.dash ? "butt" : "round" }, plot);
     }
     for (const mark of spec.marks) {
       make("line", { class: "objective", x1: left, x2: right, y1: this.y(mark.y), y2: this.y(mark.y) }, svg);
