@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing docs clean parts
+.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,9 @@ bench: $(INSTALLED) ## what benchmarks/ measures on this machine, packing aside 
 
 bench-packing: $(INSTALLED) ## how much of a fleet our placement puts to right use, beside five others (2 minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/packing.py
+
+bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchmarks.md (an hour; TRACES=DIR)
+	PYTHONPATH=. $(BIN)/python benchmarks/long/frontier.py $(or $(TRACES),traces)
 
 docs: $(INSTALLED) ## that every link, command and setting that the documents show is there
 	$(BIN)/pytest -q tests/test_docs.py

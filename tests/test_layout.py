@@ -130,7 +130,19 @@ def test_no_file_speaks_of_one_machine_or_names_a_registry() -> None:
 
 
 def test_every_promised_make_target_is_there_with_a_line_of_help() -> None:
-    promised = {"install", "demo", "test", "test-all", "check", "bench", "bench-packing", "docs", "clean", "help"}
+    promised = {
+        "install",
+        "demo",
+        "test",
+        "test-all",
+        "check",
+        "bench",
+        "bench-packing",
+        "bench-replay",
+        "docs",
+        "clean",
+        "help",
+    }
     promised |= {"test-browser", "test-cluster", "test-vllm", "record-hpa"}
     targets = make_targets()
     assert set(targets) == promised
