@@ -114,6 +114,29 @@ def explain_pod(
 
 
 @main.group()
+def model() -> None:
+    """Tell the extender of models that it does not know."""
+
+
+@model.command("add")
+@click.argument("file", type=_file)
+@click.option("--name", metavar="NAME", help="What pods serve it by; else the file's own `_name_or_path`.")
+@click.option(
+    "--table", type=_file, default="models.json", show_default=True, metavar="FILE", help="Which `modelsFile` names."
+)
+@click.option("--weights-gib", type=float, metavar="GIB", help="The checkpoint's size; wins over the count.")
+def model_add(file: Path, **options: Any) -> None:
+    """Read FILE, the config.json of a Hugging Face checkpoint, into a table of models."""
+    from cluster.files import ConfigError
+    from scheduler_extender.model_add import add_model
+
+    try:
+        click.echo(add_model(file, **options))
+    except ConfigError as error:
+        _mend(error.problems)
+
+
+@main.group()
 def doctor() -> None:
     """Say what keeps a part from doing its work."""
 

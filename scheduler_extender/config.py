@@ -83,12 +83,21 @@ def load(path: Path | None) -> Configuration:
     if settings.models_file is not None:
         files.append(path.parent / settings.models_file)
         try:
-            models = models.with_models(_rows(_table(files[-1]), files[-1]), source=str(files[-1]))
+            models = models.with_models(read_models(files[-1]), source=str(files[-1]))
         except (ModelConfigError, ConfigError) as error:
             problems.append(str(error))
     if problems:
         raise ConfigError(tuple(problems))
     return Configuration(settings, products, models, tuple(files))
+
+
+def read_models(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table of models; a ConfigError where it is none."""
+    document = _table(path)
+    rows = document.get("models") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigError((f"{path}: a table of models is an object with a list `models` of objects",))
+    return rows
 
 
 def _table(path: Path) -> Any:
@@ -101,13 +110,6 @@ def _table(path: Path) -> Any:
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError((f"{path}: is not a table that can be read: {reason}",)) from error
-
-
-def _rows(document: Any, path: Path) -> list[dict[str, Any]]:
-    rows = document.get("models") if isinstance(document, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigError((f"{path}: a table of models is an object with a list `models` of objects",))
-    return rows
 
 
 def _sentence(detail: ErrorDetails) -> str:

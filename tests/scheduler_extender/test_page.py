@@ -35,10 +35,10 @@ def test_the_configuration_of_the_page_is_taken(tmp_path: Path) -> None:
     config, products = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "extender.yaml").write_text(config)
     (tmp_path / "products.yaml").write_text(products)
-    (tmp_path / "models.yaml").write_text("models: []")
+    (tmp_path / "models.json").write_text('{"models": []}')
     made = load(tmp_path / "extender.yaml")
     assert made.settings == made.settings.model_validate(
-        {"productsFile": "products.yaml", "modelsFile": "models.yaml"} | made.settings.model_dump(include={"placement"})
+        {"productsFile": "products.yaml", "modelsFile": "models.json"} | made.settings.model_dump(include={"placement"})
     )
     assert made.products.find("Our-Board-2") is not None
 
