@@ -92,9 +92,9 @@ class Chart {
   }
 }
 
-// The tip: a heading, rows of name and value, and a sentence; beside the point that `place` tells, inside the window.
-let placed = null;
-function tell(heading, rows, why, place) {
+// The tip of an element: a heading, rows of name and value, and a sentence; beside the point that `place` tells.
+let owner = null, placed = null;
+function tell(element, heading, rows, why, place) {
   tip.replaceChildren(html("b", { textContent: heading }));
   for (const [name, value] of rows) {
     const row = tip.appendChild(html("div", { className: "row" }));
@@ -102,10 +102,12 @@ function tell(heading, rows, why, place) {
   }
   if (why) tip.appendChild(html("div", { className: "why", textContent: why }));
   tip.hidden = false;
+  owner = element;
   placed = place;
   put();
 }
 
+// Inside the window.
 function put() {
   const at = placed(), w = tip.offsetWidth, h = tip.offsetHeight;
   let x = at.x + 16, y = at.y + 16;
@@ -120,6 +122,8 @@ function leave() {
   tip.hidden = true;
   for (const chart of charts) chart.uncross();
 }
+// An element that is left takes its own tip with it, not that of one just touched.
+const leaves = (event) => { if (event.currentTarget === owner) leave(); };
 addEventListener("keydown", (event) => { if (event.key === "Escape") leave(); });
 // A tip that a finger left stands until the page is touched elsewhere; one that keys called follows its point.
 addEventListener("pointerdown", (event) => { if (!event.target.closest(".chart")) leave(); });

@@ -80,10 +80,10 @@ class DotsChart extends Chart {
     const style = dot.shape === "ring" ? `fill:var(--card);stroke:${dot.color}` : `fill:${dot.color};stroke:var(--card)`;
     if (dot.shape === "diamond") make("path", { d: `M${x} ${y - 8}l8 8l-8 8l-8 -8Z`, style, "stroke-width": 1.5 }, group);
     else make("circle", { cx: x, cy: y, r: dot.shape === "small" ? 3.5 : 6, style, "stroke-width": dot.shape === "ring" ? 2.4 : 1.5 }, group);
-    const show = () => tell(dot.name, dot.told, null, () => this.inWindow(x, y));
+    const show = () => tell(group, dot.name, dot.told, null, () => this.inWindow(x, y));
     for (const event of ["pointerenter", "pointerdown", "focus"]) group.addEventListener(event, show);
     group.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") leave(); });
-    group.addEventListener("blur", leave);
+    group.addEventListener("blur", leaves);
   }
 
   // Beside its dot where nothing else is; without such a place the tip alone tells the name.

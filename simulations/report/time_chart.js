@@ -64,7 +64,7 @@ class TimeChart extends Chart {
     this.svg.addEventListener("pointerdown", (event) => this.point(event));
     this.svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") leave(); });
     this.svg.addEventListener("keydown", (event) => this.key(event));
-    this.svg.addEventListener("blur", leave);
+    this.svg.addEventListener("blur", leaves);
   }
 
   entry(series) {
@@ -156,7 +156,7 @@ class TimeChart extends Chart {
       rows.push([s.short || s.name, s.kind === "area" && s.low[i] ? `${value(s.low[i])} to ${value(s.y[i])}` : value(s.y[i])]);
     }
     const { said } = this.spec, i = said ? before(said.x, at) : -1;
-    tell(clock(at), rows, i < 0 ? null : said.sentences[i], () => this.inWindow(this.x(at), y));
+    tell(this.svg, clock(at), rows, i < 0 ? null : said.sentences[i], () => this.inWindow(this.x(at), y));
   }
 
   crossAt(at) {

@@ -167,6 +167,19 @@ async def test_pointing_at_a_chart_tells_the_moment_and_the_decision(
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
+async def test_one_chart_after_another_tells_its_own(browser: Browser | None, report: Path, width: int) -> None:
+    if browser is None:
+        return parsed(report)
+    async with shown(browser, report, width) as page:
+        for chart in ("#frontier-chart .dot", "#replicas-1 > svg", "#worst-0 > svg", "#frontier-chart .dot"):
+            at = await center(page, f"document.querySelector('{chart}')")
+            await page.point(at["x"], at["y"])
+            told = await tip(page)
+            assert not told["hidden"], chart
+            assert ("GPU-hours" in told["text"]) == chart.endswith("dot")
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 async def test_a_dot_tells_its_policy(browser: Browser | None, report: Path, width: int) -> None:
     if browser is None:
         return parsed(report)
