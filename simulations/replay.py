@@ -178,7 +178,7 @@ def replay(
             fleet.scale(asked)
         recorder.note(decision if asked == decision.replicas else replace(decision, replicas=asked))
         if progress is not None and tick % 64 == 0:
-            progress(min(1.0, now / trace.end_seconds))
+            progress(min(1.0, now / max(trace.end_seconds, tick_seconds)))
         tick += 1
     took = time.perf_counter() - begun
     return replace(recorder.result(objectives, score_from_seconds), loop_seconds=took)

@@ -83,6 +83,13 @@ class Cell:
 
     text: str
     kind: Literal["", "miss", "hash", "prose"] = ""
+    interval: str = ""
+    """Between what it lies, in smaller letters below it."""
+
+    @property
+    def html(self) -> str:
+        below = f'<span class="interval">{html.escape(self.interval)}</span>' if self.interval else ""
+        return f"<span>{html.escape(self.text)}{below}</span>" if below else html.escape(self.text)
 
     @property
     def css(self) -> str:
@@ -110,7 +117,7 @@ def table(heads: Sequence[str], rows: Sequence[Row], *, caption: str = "", wide:
     for row in rows:
         remark = f' <span class="remark">{html.escape(row.remark)}</span>' if row.remark else ""
         cells = "".join(
-            f'<td data-name="{html.escape(name)}"{cell.css}>{html.escape(cell.text)}</td>'
+            f'<td data-name="{html.escape(name)}"{cell.css}>{cell.html}</td>'
             for name, cell in zip(heads[1:], row.cells, strict=True)
         )
         name = f'<span class="named">{key(row.color)}{html.escape(row.name)}</span>{remark}'

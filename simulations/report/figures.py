@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from simulations.outcome import Comparison, Outcome, Spread
 from simulations.report.charts import Dot, DotsChart, Link, Mark, color
@@ -27,19 +28,19 @@ def verdict(found: Comparison) -> str:
     promise = f"the promise to {100 * target:g} % of the requests"
     told = []
     if keeping:
-        named = ", ".join(f"{each.name} with {hours(each.gpu_hours)} GPU-hours" for each in keeping[:4])
+        named = ", ".join(f"{each.name} with {each.gpu_hours.mean:.2f} GPU-hours" for each in keeping[:4])
         more = f" and {len(keeping) - 4} more" if len(keeping) > 4 else ""
         what = "policy keeps" if len(rivals) == 1 else "policies keeps" if len(keeping) == 1 else "policies keep"
         told.append(f"{len(keeping)} of {len(rivals)} {what} {promise}: {named}{more}.")
     elif rivals:
         nearest = max(rivals, key=lambda each: each.slo_attainment.mean)
         nobody = "The policy does not keep" if len(rivals) == 1 else f"None of the {len(rivals)} policies keeps"
-        told.append(f"{nobody} {promise}; {nearest.name} comes closest, with {share(nearest.slo_attainment)}.")
+        told.append(f"{nobody} {promise}; {nearest.name} comes closest, with {nearest.slo_attainment.mean:.2%}.")
     if found.best is not None:
         told.append(f"Over all seeds, {found.best.name} keeps it at the lowest cost.")
     oracle = found.oracle
     if oracle is not None and oracle.reaches(target):
-        told.append(f"One who knows every request to come needs {hours(oracle.gpu_hours)} GPU-hours.")
+        told.append(f"One who knows every request to come needs {oracle.gpu_hours.mean:.2f} GPU-hours.")
     return " ".join(told)
 
 
@@ -67,7 +68,7 @@ def _row(found: Comparison, outcome: Outcome, *, judged: bool, priced: bool) -> 
     regret, dollars = found.regret(outcome), found.dollars(outcome)
     cells = [
         attained_cell(found, outcome),
-        Cell(hours(outcome.gpu_hours)),
+        _cell(hours(outcome.gpu_hours)),
         *([Cell("–" if regret is None else f"{regret:+.1%}")] if judged else []),
         *([Cell("–" if dollars is None else f"${dollars:,.2f}")] if priced else []),
         Cell(cost(found, outcome)),
@@ -84,7 +85,13 @@ def _row(found: Comparison, outcome: Outcome, *, judged: bool, priced: bool) -> 
 
 def attained_cell(found: Comparison, outcome: Outcome) -> Cell:
     kept = outcome.reaches(found.scenario.objectives.attainment)
-    return Cell(share(outcome.slo_attainment), kind="" if kept else "miss")
+    return _cell(share(outcome.slo_attainment), kind="" if kept else "miss")
+
+
+def _cell(said: str, kind: Literal["", "miss"] = "") -> Cell:
+    """Of a figure, and its interval where it has one."""
+    mean, _, interval = said.partition(" (")
+    return Cell(mean, kind, interval.rstrip(")"))
 
 
 def cost_name(found: Comparison) -> str:
@@ -95,7 +102,7 @@ def cost_name(found: Comparison) -> str:
 def cost(found: Comparison, outcome: Outcome) -> str:
     """Of a thousand scored requests, answered or not."""
     value = cost_per_thousand(found, outcome)
-    return "–" if value is None else f"{value:.3g}" if found.gpu_hour_price is None else f"${value:,.3f}"
+    return "–" if value is None else f"{value:.1f}" if found.gpu_hour_price is None else f"${value:,.3f}"
 
 
 def cost_per_thousand(found: Comparison, outcome: Outcome) -> float | None:
@@ -152,14 +159,15 @@ def _finest(*several: Comparison) -> float:
 
 
 def _dot(found: Comparison, outcome: Outcome, *, when: str = "", ring: bool = False) -> Dot:
+    """With its intervals, but for a dot that is one of two."""
     attained, held = outcome.slo_attainment, outcome.gpu_hours
     return Dot(
         name=f"{outcome.name}, {when}" if when else outcome.name,
         label="" if ring else outcome.name,
         x=attained.mean,
         y=held.mean,
-        x_interval=_interval(attained, 1.0),
-        y_interval=_interval(held, float("inf")),
+        x_interval=None if when else _interval(attained, 1.0),
+        y_interval=None if when else _interval(held, float("inf")),
         color=color(number_of(found, outcome)),
         shape="ring" if ring else "diamond" if outcome.is_clairvoyant else "circle",
         told=(
@@ -189,16 +197,17 @@ def cold_start_verdict(found: Comparison, other: Comparison) -> list[str]:
     target = found.scenario.objectives.attainment
     keeping = [[each for each in of.rivals if each.reaches(target)] for of in (found, other)]
     told = [
-        f"With a cold start of {before}, {len(keeping[0])} of {len(found.rivals)} policies keep the promise; with "
-        f"{after}, {len(keeping[1])}."
+        f"With a cold start of {before} the promise is kept by {len(keeping[0])} of {len(found.rivals)} policies, "
+        f"with {after} by {len(keeping[1])}."
     ]
     cheapest = [min(each, key=lambda one: one.gpu_hours.mean, default=None) for each in keeping]
     if cheapest[0] is not None and cheapest[1] is not None:
         held = [each.gpu_hours.mean for each in cheapest if each is not None]
         less = 1 - held[1] / held[0]
+        apart = f"{abs(less):.0%} {'less' if less > 0 else 'more'}" if abs(less) >= 0.005 else "as much"
         told.append(
             f"The cheapest that keeps it is {cheapest[0].name} with {held[0]:.2f} GPU-hours at {before}, and "
-            f"{cheapest[1].name} with {held[1]:.2f} at {after}: {abs(less):.0%} {'less' if less >= 0 else 'more'}."
+            f"{cheapest[1].name} with {held[1]:.2f} at {after}: {apart}."
         )
     return told
 
@@ -213,8 +222,8 @@ def cold_start_table(found: Comparison, other: Comparison) -> str:
         cells = (
             attained_cell(found, one),
             attained_cell(other, two),
-            Cell(hours(one.gpu_hours)),
-            Cell(hours(two.gpu_hours)),
+            _cell(hours(one.gpu_hours)),
+            _cell(hours(two.gpu_hours)),
             Cell(cost(found, one)),
             Cell(cost(other, two)),
         )

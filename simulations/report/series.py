@@ -121,8 +121,13 @@ def arrivals(arrived_at_seconds: Floats) -> Rate:
     """By half a minute, or coarser where that would be too many columns."""
     last = float(arrived_at_seconds[-1])
     step = next((s for s in LOAD_STEPS_SECONDS if last / s <= MOST_COLUMNS), 86400.0)
-    edges = np.arange(0.0, last + step, step)
+    edges = _edges(last, step)
     return Rate(Even(0.0, step), np.histogram(arrived_at_seconds, edges)[0] / step)
+
+
+def _edges(last: float, step: float) -> Floats:
+    """Of steps from 0 on, the last of which holds the last arrival."""
+    return np.arange(int(last // step) + 2, dtype=np.float64) * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +175,7 @@ def latencies(replay: Replay, percentile: float) -> Latencies:
     """A percentile of each step, drawn at its middle."""
     arrived = replay.arrived_at_seconds
     step = latency_step(float(arrived[-1]))
-    edges = np.arange(0.0, float(arrived[-1]) + step, step)
-    bounds = np.searchsorted(arrived, edges).tolist()
-    bounds[-1] = len(arrived)
+    bounds = np.searchsorted(arrived, _edges(float(arrived[-1]), step)).tolist()
     missed = [
         float((~replay.attained[start:stop]).mean()) if stop > start else math.nan for start, stop in pairwise(bounds)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulations.replay import Timeline
 from simulations.report.comparison_page import comparison_page
 from simulations.report.figures import cold_start_verdict, frontier, verdict
 from simulations.report.series import ALL_COLUMNS, MOST_COLUMNS, columns
@@ -100,7 +101,7 @@ def test_the_table_tells_dollars_and_without_a_price_what_it_costs_in_time(repor
     assert f"${first.gpu_hours.mean * 2.5:,.2f}" in report.text
     free = Structure(comparison_page(replace(found, gpu_hour_price=None)))
     assert "$" not in free.text.replace(HOSTILE, "")
-    assert f"{60000 * first.gpu_hours.mean / first.figures[0].requests:.3g}" in free.text
+    assert f"{60000 * first.gpu_hours.mean / first.figures[0].requests:.1f}" in free.text
 
 
 def test_replicas_are_drawn_at_every_tick_of_a_short_trace(report: Structure) -> None:
@@ -164,9 +165,48 @@ def test_all_that_reproduces_it_is_told(report: Structure) -> None:
         assert outcome.label in report.text
 
 
-def test_a_page_stays_light_however_many_policies_there_are() -> None:
+def test_columns_are_shared_out_among_all_policies() -> None:
     assert columns(1) == MOST_COLUMNS
     assert all(columns(number) * number <= ALL_COLUMNS for number in range(1, 60))
+
+
+def test_a_week_of_decisions_is_a_light_page() -> None:
+    """Of 40,320 ticks, each with a sentence of its own, and half a million requests, under six policies."""
+    found = compared()
+    base = found.outcomes[2].replay
+    ticks, copies = 40_320, 100
+    many = np.resize(np.arange(len(base.decisions)), ticks)
+    decisions = tuple(
+        replace(base.decisions[at], time=15.0 * tick, sentence=f"{base.decisions[at].sentence} at tick {tick}")
+        for tick, at in enumerate(many.tolist())
+    )
+    timeline = base.timeline
+    long = replace(
+        base,
+        decisions=decisions,
+        timeline=Timeline(
+            np.arange(ticks, dtype=np.float64) * 15.0,
+            timeline.created[many],
+            timeline.ready[many],
+            timeline.draining[many],
+            timeline.waiting[many],
+            timeline.running[many],
+        ),
+        arrived_at_seconds=np.sort(np.tile(base.arrived_at_seconds, copies) * 15.0 * ticks / 900),
+        ttft=np.tile(base.ttft, copies),
+        tpot=np.tile(base.tpot, copies),
+        attained=np.tile(base.attained, copies),
+        end_seconds=15.0 * ticks,
+    )
+    week = replace(found, outcomes=tuple(replace(each, replay=long) for each in found.outcomes))
+    made = comparison_page(week)
+    assert len(made.encode()) < 3 * MEGABYTE
+    report = Structure(made)
+    assert report.problems == []
+    assert len(chart(report, "replicas-0")["said"]["sentences"]) == columns(6)
+    assert len(chart(report, "ttft-chart")["series"][0]["y"]) == ticks // 20
+    assert "greatest of them; --decisions writes all" in report.text
+    assert "A point stands for" in report.text
 
 
 def test_intervals_of_several_seeds_are_drawn() -> None:

@@ -53,6 +53,13 @@ def test_no_trace_has_more_points_than_can_be_seen(days: float) -> None:
     assert latency_step(86400.0) == 300.0
 
 
+def test_requests_that_all_come_at_once_are_counted() -> None:
+    load = arrivals(np.zeros(3))
+    assert (load.y * load.x.step).tolist() == [3.0]
+    made = replace(REPLAY, arrived_at_seconds=np.zeros(3), ttft=np.ones(3), tpot=np.zeros(3), attained=np.ones(3, bool))
+    assert latencies(made, 99).missed.tolist() == [0.0]
+
+
 def test_latencies_are_of_the_requests_of_each_step_alone() -> None:
     arrived = np.array([10.0, 20.0, 70.0, 200.0])
     made = replace(
