@@ -6,13 +6,14 @@ import difflib
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.files import ConfigError
 from policies.scaling.resource import Prometheus, ScaleTargetRef, Spec
 from simulations import peers
-from simulations.policy_files.files import policies_of
+from simulations.policy_files.files import STARTS_AT, policies_of
 from simulations.policy_files.metric_names import Definitions
 from simulations.replay import Policy, Preheat, Schedule
 from simulations.scenario import Scenario
@@ -41,14 +42,21 @@ class Candidate:
 
 
 def candidates(
-    asked: Sequence[str], scenario: Scenario, *, metrics: Definitions | None = None
+    asked: Sequence[str],
+    scenario: Scenario,
+    *,
+    metrics: Definitions | None = None,
+    starts_at: datetime = STARTS_AT,
 ) -> tuple[Candidate, ...]:
-    """All that were asked for, in their order, each once; a ConfigError says what is wrong with any of them."""
+    """All that were asked for, in their order, each once; a ConfigError says what is wrong with any of them.
+
+    Time 0 of the trace is `starts_at` to a trigger that goes by the clock.
+    """
     found: list[Candidate] = []
     problems: list[str] = []
     for spec in asked:
         try:
-            found += _candidates_of(spec.strip(), scenario, metrics)
+            found += _candidates_of(spec.strip(), scenario, metrics, starts_at)
         except ConfigError as error:
             problems += error.problems
         except peers.PeerError as error:
@@ -64,9 +72,9 @@ def candidates(
     return tuple(found)
 
 
-def _candidates_of(spec: str, scenario: Scenario, metrics: Definitions | None) -> list[Candidate]:
+def _candidates_of(spec: str, scenario: Scenario, metrics: Definitions | None, starts_at: datetime) -> list[Candidate]:
     if _is_file(spec):
-        return [each for path in _paths(spec) for each in _of_file(path, scenario, metrics)]
+        return [each for path in _paths(spec) for each in _of_file(path, scenario, metrics, starts_at)]
     name, colon, rest = spec.partition(":")
     bounds = (scenario.min_replicas, scenario.max_replicas)
     if name == "static":
@@ -103,8 +111,9 @@ def _paths(spec: str) -> list[Path]:
     return paths
 
 
-def _of_file(path: Path, scenario: Scenario, metrics: Definitions | None) -> list[Candidate]:
-    named = policies_of(path, max_replicas=scenario.max_replicas, tick_seconds=scenario.tick_seconds, metrics=metrics)
+def _of_file(path: Path, scenario: Scenario, metrics: Definitions | None, starts_at: datetime) -> list[Candidate]:
+    most, tick = scenario.max_replicas, scenario.tick_seconds
+    named = policies_of(path, max_replicas=most, tick_seconds=tick, metrics=metrics, starts_at=starts_at)
     return [
         Candidate(each.name, each.label, each.policy, each.min_replicas, each.max_replicas, each.notes)
         for each in named

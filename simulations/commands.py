@@ -61,7 +61,8 @@ def replay_command(asked: ReplayRequest, trace: Trace) -> Comparison:
     seeds = asked.settings.seeds
     metrics = None if asked.metrics is None else read_metrics(asked.metrics)
     compared = [scenario, *_other_cold_start(asked, scenario, trace)]
-    rivals = [candidates(asked.policies, each, metrics=metrics) for each in compared]
+    starts_at = asked.settings.wall_start
+    rivals = [candidates(asked.policies, each, metrics=metrics, starts_at=starts_at) for each in compared]
     _writable(asked.json, asked.html)
     with under_way() as report:
         found, *others = (
@@ -145,7 +146,8 @@ def sweep_command(asked: SweepRequest, trace: Trace) -> list[dict[str, Any]]:
     metrics = None if asked.metrics is None else read_metrics(asked.metrics)
     seconds = _cold_starts(asked.cold_starts)
     scenarios = [replace(asked.settings, cold_start=each).scenario(trace) for each in seconds]
-    rivals = [candidates(asked.policies, scenario, metrics=metrics) for scenario in scenarios]
+    starts_at = asked.settings.wall_start
+    rivals = [candidates(asked.policies, each, metrics=metrics, starts_at=starts_at) for each in scenarios]
     points = grid(scenarios, rivals, asked.settings.seeds)
     with under_way() as report:
         records = sweep(scenarios, points, asked.out, jobs=at, progress=report)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from simulations.cold_start import ColdStart, ColdStartError, Constant, Jittered
 from simulations.conditions import Conditions, ConditionsError, Router, Scraping
 from simulations.engine import Engine, EngineError
 from simulations.engine_file import engine_of
+from simulations.policy_files.files import STARTS_AT
 from simulations.scenario import Scenario
 from simulations.traces.trace import Trace
 
@@ -45,6 +47,8 @@ class Settings:
     prefix_cache: bool = False
     spot_losses: float = 0.0
     seed: str = "0"
+    starts_at: str | None = None
+    """Wall time of the trace's time 0, for triggers that go by the clock."""
 
     def scenario(self, trace: Trace) -> Scenario:
         """All of it about this trace; a ConfigError says everything that is wrong."""
@@ -75,6 +79,18 @@ class Settings:
         if not all(part.isdecimal() for part in parts):
             raise ConfigError((f"--seed is '{self.seed}': give whole numbers from 0 on, as in 0 or 1,2,3",))
         return tuple(dict.fromkeys(int(part) for part in parts))
+
+    @property
+    def wall_start(self) -> datetime:
+        """Of `--starts-at`, UTC unless it says otherwise; midnight before a Monday where nobody says."""
+        if self.starts_at is None:
+            return STARTS_AT
+        try:
+            moment = datetime.fromisoformat(self.starts_at)
+        except ValueError:
+            wrong = f"--starts-at is '{self.starts_at}': give an ISO 8601 time, as in 2026-03-02T08:00+01:00"
+            raise ConfigError((wrong,)) from None
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def _objectives(self, problems: list[str]) -> Objectives | None:
         wrong = [

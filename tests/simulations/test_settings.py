@@ -86,6 +86,18 @@ def test_a_mistake_is_one_sentence_with_the_remedy(given: dict[str, Any], senten
     assert told.value.problems[0].startswith(sentence)
 
 
+def test_time_0_has_a_wall_time() -> None:
+    def said(text: str | None) -> str:
+        return Settings(engine="x", slo_ttft=1, slo_tpot=1, max=1, starts_at=text).wall_start.isoformat()
+
+    assert said(None) == "2024-01-01T00:00:00+00:00"
+    assert said("2026-03-02T08:00") == "2026-03-02T08:00:00+00:00"
+    assert said("2026-03-02T08:00+01:00") == "2026-03-02T08:00:00+01:00"
+    with pytest.raises(ConfigError) as refused:
+        said("monday")
+    assert refused.value.problems == ("--starts-at is 'monday': give an ISO 8601 time, as in 2026-03-02T08:00+01:00",)
+
+
 def test_several_mistakes_are_told_together() -> None:
     with pytest.raises(ConfigError) as told:
         asked(engine="nothing", slo_ttft=-1, cold_start=-1, clip_prompt=0)
