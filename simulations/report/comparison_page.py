@@ -108,7 +108,7 @@ def _frontier(found: Comparison, statics: Sequence[StaticFleet]) -> tuple[Chapte
     said = (
         "Down is cheaper, right is better. Whoever lies right of the objective keeps the promise; whoever lies above "
         "the line of fixed fleets costs more than not scaling at all. Diamonds know the future: they show what is "
-        "left to gain, and nobody can be them. It is as far from 90 % to 99 % as from 99 % to 99.9 %."
+        "left to gain, and nobody can be them. From 90\u00a0% to 99\u00a0% is as far as on to 99.9\u00a0%."
     )
     return Chapter("frontier", "Cost over promise kept", f"<p>{said}</p>{figure(chart)}"), [chart]
 

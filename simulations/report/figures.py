@@ -12,6 +12,7 @@ from simulations.result_table import hours, seconds, share
 from simulations.static_line import StaticFleet
 
 MINUTES = 60
+NO_BREAK = "\u00a0"
 LEAST_SHOWN = 0.5
 """Attainment from which on a fixed fleet is worth a point."""
 
@@ -117,7 +118,9 @@ def span(seconds_: float) -> str:
     """A stretch of time in the unit it is thought of in."""
     if seconds_ < 120:
         return f"{seconds_:.0f} s"
-    return f"{seconds_ / 60:.0f} min" if seconds_ < 7200 else f"{seconds_ / 3600:.1f} h"
+    if seconds_ < 7200:
+        return f"{seconds_ / 60:.0f} min"
+    return f"{seconds_ / 3600:.1f} h" if seconds_ < 172800 else f"{seconds_ / 86400:.1f} days"
 
 
 def frontier(found: Comparison, statics: Sequence[StaticFleet]) -> DotsChart:
@@ -215,8 +218,8 @@ def cold_start_verdict(found: Comparison, other: Comparison) -> list[str]:
 def cold_start_table(found: Comparison, other: Comparison) -> str:
     """Attainment, GPU-hours and cost per 1,000 requests, at both cold starts side by side."""
     before, after = _cold(found), _cold(other)
-    kind = cost_name(found)
-    heads = ("policy", *(f"{what}, {when}" for what in ("attained", "GPU-hours", kind) for when in (before, after)))
+    whens = [when.replace(" ", NO_BREAK) for when in (before, after)]
+    heads = ("policy", *(f"{what}, {at}" for what in ("attained", "GPU-hours", cost_name(found)) for at in whens))
     rows = []
     for one, two in pairs(found, other):
         cells = (
