@@ -78,7 +78,7 @@ class SimulatedFleet:
         conditions: Conditions,
         start_replicas: int = 1,
     ) -> None:
-        """`start_replicas` are ready at time 0."""
+        """`start_replicas` are ready at time 0: they were created a cold start before."""
         if start_replicas < 0:
             raise FleetError(f"start replicas is {start_replicas}: it must be at least 0")
         self.servers = Servers(trace, engine, conditions)
@@ -182,19 +182,21 @@ class SimulatedFleet:
                 return
             self._slots_left -= 1
         rng = np.random.default_rng([self._conditions.seed, member.serial])
-        cold_start = 0 if ready else picoseconds(self._cold_start_of(member, rng))
-        member.bound_at = self._now
-        member.ready_at = self._now + cold_start
+        cold_start = picoseconds(self._cold_start_of(member, rng, made_first=ready))
+        if ready:
+            member.created_at -= cold_start
+        member.bound_at = member.created_at if ready else self._now
+        member.ready_at = member.bound_at + cold_start
         member.slot = self.servers.start(member.ready_at)
         if self._conditions.spot_losses_per_hour > 0:
             lives = np.random.default_rng([self._conditions.seed, member.serial, 1]).exponential()
             self._lost_by(member, self._now + picoseconds(lives * 3600 / self._conditions.spot_losses_per_hour))
 
-    def _cold_start_of(self, member: _Member, rng: np.random.Generator) -> float:
+    def _cold_start_of(self, member: _Member, rng: np.random.Generator, *, made_first: bool) -> float:
         match self._conditions.cold_start:
             case WarmAndColdNodes() as nodes:
                 self._warm_until = [until for until in self._warm_until if until > self._now]
-                if self._warm_until:
+                if self._warm_until and not made_first:
                     # The one that is kept longest, so that the others may go.
                     self._warm_until.remove(max(self._warm_until))
                     member.on_warm_node = True

@@ -55,6 +55,14 @@ def test_a_pod_goes_through_its_stages_and_serves_after_the_cold_start() -> None
     assert (ready.sample.time, ready.sample.state) == (135, SampleState.FRESH)
 
 
+def test_the_first_replicas_took_as_long_to_start_as_any_and_cost_nothing_before_time_0() -> None:
+    fleet = fleet_of(steady(600, 2))
+    (first,) = fleet.observe().pods
+    assert (first.stage, first.created_at, first.ready_at) == (PodStage.READY, -100, 0)
+    fleet.advance(36)
+    assert fleet.gpu_hours() == pytest.approx(36 / 3600 * 2)
+
+
 def test_a_sample_is_as_old_as_the_last_scrape_and_no_finer_than_vllm_shows() -> None:
     fleet = fleet_of(steady(600, 2))
     fleet.advance(40)
