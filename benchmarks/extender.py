@@ -318,7 +318,7 @@ def in_process(nodes: list[Json], pods: list[Json]) -> None:
     for name in facts.nodes:
         node_facts = facts.known(name)
         assert node_facts is not None
-        classes.place(name, classes.number(node_facts))
+        classes.of_node[name] = classes.number(node_facts)
     fresh = best(lambda: Table(Opinion(demand, classes, facts.board.settings), classes))
     answers = Answers(facts, Telemetry("benchmark"))
     answers.whole = True

@@ -5,23 +5,26 @@ Nothing here changes what is known: the scheduler asks about placements that it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import compress
 from typing import Final
 
 from cluster.gpu_objects import UnreadableObjectError
 from policies.placement.demand import PodDemand
-from policies.placement.policy import judge
-from policies.placement.scoring import ranked_scores
+from policies.placement.policy import judge, scores
+from policies.placement.scoring import HIGHEST, ranked_scores
 from policies.placement.supply import NodeFacts
 from policies.placement.verdict import Reason, Verdict
 from scheduler_extender import wire
+from scheduler_extender.board import CODES, PASSES, REASONS, Table
 from scheduler_extender.facts import Facts
 from scheduler_extender.spans import Text
 from scheduler_extender.telemetry import Telemetry
 from scheduler_extender.wire import AskedNode, NoAnswerError, PreemptQuestion, Question, Reply
 
 UNKNOWN_NODE: Final = Verdict(reason=Reason.NODE_UNKNOWN)
-_UNKNOWN: Final = Reason.NODE_UNKNOWN.value
 
 
 class Answers:
@@ -42,21 +45,17 @@ class Answers:
             return wire.filtered_names(names, {}, {})
         self._expect_whole(names)
         table = self._facts.board.table(demand)
-        try:
+        with suppress(TypeError):  # a list or an object, which is nobody's name
             if table.passing.issuperset(names):
                 return wire.filtered_names(names, {}, {})
-        except TypeError:  # a list or an object, which is nobody's name
-            pass
-        wire.expect_texts(names)
-        passing, unresolvable = table.passing, table.unresolvable
-        passed = [name for name in names if name in passing]
-        refused = {name: unresolvable[name] for name in names if name in unresolvable}
-        failed: dict[str, str] = {}
-        if len(passed) + len(refused) < len(names):
-            words = table.failed.get
-            failed = {n: words(n, _UNKNOWN) for n in names if n not in passing and n not in unresolvable}
-        self._telemetry.count_refused(failed.values(), refused.values())
-        return wire.filtered_names(passed, failed, refused)
+        codes = _codes(table, names)
+        failed: dict[str, list[str]] = {}
+        unresolvable: dict[str, list[str]] = {}
+        for code, reason in enumerate(REASONS):
+            if code in codes:
+                (failed if reason.resolvable else unresolvable)[reason.value] = _where(codes, _ONLY[code], names)
+        self._telemetry.count_refused({words: len(those) for words, those in (failed | unresolvable).items()})
+        return wire.filtered_names(_where(codes, _PASSING, names), failed, unresolvable)
 
     def settle(self) -> None:
         """Take in what has changed; to be called before whole nodes are judged beside the loop."""
@@ -74,24 +73,25 @@ class Answers:
         demand = self._demand(question)
         if demand.gpus == 0:
             wire.expect_texts(names)
-            return wire.prioritized((name, 0) for name in names)
+            return wire.prioritized({0: names})
         self._expect_whole(names)
-        told = self._facts.board.table(demand).told
-        try:
-            known = [told[name] for name in names]
-        except (KeyError, TypeError):  # a node that does not pass, or no text
-            wire.expect_texts(names)
-            preferences = [told[name][1] if name in told else 0.0 for name in names]
-            ranks = _ranks(preferences)
-            return wire.prioritized((name, ranks[value]) for name, value in zip(names, preferences, strict=True))
-        return wire.prioritized_by(known, _ranks(preference for _, preference in known))
+        table = self._facts.board.table(demand)
+        codes = _codes(table, names)
+        preferences = {code: preference for code, preference in enumerate(table.preferences, PASSES) if code in codes}
+        ranks = bytearray(CODES)
+        for code, rank in zip(preferences, ranked_scores(list(preferences.values())), strict=True):
+            ranks[code] = rank
+        scored = codes.translate(ranks)
+        return wire.prioritized({s: _where(scored, _ONLY[s], names) for s in range(HIGHEST + 1) if s in scored})
 
     def prioritize_nodes(self, question: Question, give_way: Callable[[], None] = lambda: None) -> Reply:
         """Whole nodes, judged as the question shows them. May be called from any thread."""
         _, verdicts = self._judged(question, give_way)
         names = [node.name for node in question.nodes or ()]
-        ranks = _ranks(verdict.preference for verdict in verdicts.values())
-        return wire.prioritized((name, ranks[verdicts[name].preference]) for name in names)
+        names_by_score: dict[int, list[str]] = {}
+        for name, score in zip(names, scores([verdicts[name] for name in names]), strict=True):
+            names_by_score.setdefault(score, []).append(name)
+        return wire.prioritized(names_by_score)
 
     def preempt(self, question: PreemptQuestion) -> Reply:
         """Those nodes that we would not refuse once the victims are gone."""
@@ -153,11 +153,25 @@ class Answers:
         for name, verdict in refused:
             if verdict.reason is not None:
                 (failed if verdict.reason.resolvable else unresolvable)[name] = verdict.reason.value
-        self._telemetry.count_refused(failed.values(), unresolvable.values())
+        self._telemetry.count_refused(Counter((*failed.values(), *unresolvable.values())))
         return failed, unresolvable
 
 
-def _ranks(preferences: Iterable[float]) -> dict[float, int]:
-    """As `policies.placement.scoring` ranks them; of thousands of nodes there are few different ones."""
-    different = list(set(preferences))
-    return dict(zip(different, ranked_scores(different), strict=True))
+def _codes(table: Table, names: Sequence[str]) -> bytes:
+    """What the table says of each name; names that are no texts raise `NoAnswerError`."""
+    try:
+        return bytes(map(table.codes.__getitem__, names))
+    except (KeyError, TypeError):  # a node that is not known, or no text
+        wire.expect_texts(names)
+        unknown = REASONS.index(Reason.NODE_UNKNOWN)
+        return bytes([table.codes.get(name, unknown) for name in names])
+
+
+def _where(values: bytes, chosen: bytes, names: Sequence[str]) -> list[str]:
+    """The names with a value that is chosen; as fast as they can be counted."""
+    return list(compress(names, values.translate(chosen)))
+
+
+# For `_where`: 1 for each value that is chosen.
+_ONLY: Final = tuple(bytes(value == only for value in range(CODES)) for only in range(max(PASSES, HIGHEST + 1)))
+_PASSING: Final = bytes(value >= PASSES for value in range(CODES))

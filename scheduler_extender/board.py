@@ -14,13 +14,19 @@ from policies.placement.demand import PodDemand
 from policies.placement.policy import judge
 from policies.placement.settings import PlacementSettings
 from policies.placement.supply import NodeFacts
-from policies.placement.verdict import Verdict
-from scheduler_extender.wire import beginning_of_score
+from policies.placement.verdict import Reason, Verdict
 
 TABLES: Final = 32
 """Demands whose verdicts are kept by the names of the nodes; 5,000 nodes are 0.3 MB each."""
 CLASSES_PER_NODE: Final = 4
 """Beyond so many classes for each node most are of the past, and all are counted anew."""
+
+REASONS: Final = tuple(Reason)
+"""A node that is refused has the number of its reason for a code."""
+PASSES: Final = len(REASONS)
+"""The first code of those that pass; each preference has one."""
+CODES: Final = 256
+"""So that what thousands of nodes are told is as many bytes."""
 
 
 class Classes:
@@ -28,8 +34,6 @@ class Classes:
 
     def __init__(self) -> None:
         self.of_node: dict[str, int] = {}
-        self.beginnings: dict[str, bytes] = {}
-        """Of what `/prioritize` says of a node, by its name."""
         self.facts: list[NodeFacts] = []
         self._numbers: dict[NodeFacts, int] = {}
 
@@ -39,16 +43,6 @@ class Classes:
             number = self._numbers[facts] = len(self.facts)
             self.facts.append(facts)
         return number
-
-    def place(self, name: str, number: int) -> None:
-        if name not in self.of_node:
-            self.beginnings[name] = beginning_of_score(name)
-        self.of_node[name] = number
-
-    def drop(self, name: str) -> bool:
-        """Whether it was there."""
-        self.beginnings.pop(name, None)
-        return self.of_node.pop(name, None) is not None
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -73,47 +67,41 @@ class Opinion:
 
 
 class Table:
-    """What each node is told about one demand, laid out as it is asked for."""
+    """What each node is told about one demand: one look-up a name, of a byte.
 
-    __slots__ = ("_beginnings", "_opinion", "failed", "passing", "told", "unresolvable")
+    Thousands of look-ups take as long as the memory that they touch is far away, so there is one, and what it finds
+    is small and shared.
+    """
+
+    __slots__ = ("_opinion", "codes", "passing", "preferences")
 
     def __init__(self, opinion: Opinion, classes: Classes) -> None:
         self._opinion = opinion
-        of_node = classes.of_node
-        preferred: dict[int, float] = {}
-        helped: dict[int, str] = {}
-        static: dict[int, str] = {}
-        for number in set(of_node.values()):
-            verdict = opinion.of(number)
-            if verdict.reason is None:
-                preferred[number] = verdict.preference
-            else:
-                (helped if verdict.resolvable else static)[number] = verdict.reason.value
-        self._beginnings = classes.beginnings
-        self.told: dict[str, tuple[bytes, float]] = {
-            n: (classes.beginnings[n], preferred[c]) for n, c in of_node.items() if c in preferred
-        }
-        """Of the nodes that pass: how `/prioritize` begins to tell of it, and its preference."""
-        self.passing: set[str] = set(self.told)
-        self.failed: dict[str, str] = {n: helped[c] for n, c in of_node.items() if c in helped}
-        """The words of a refusal that preemption may help."""
-        self.unresolvable: dict[str, str] = {n: static[c] for n, c in of_node.items() if c in static}
-        """Those of any other."""
+        self.preferences: list[float] = []
+        """Of the nodes that pass, by their codes less `PASSES`."""
+        codes = {number: self._code(number) for number in set(classes.of_node.values())}
+        self.codes: dict[str, int] = {name: codes[number] for name, number in classes.of_node.items()}
+        """Below `PASSES`: the number of the reason why not."""
+        self.passing: set[str] = {name for name, code in self.codes.items() if code >= PASSES}
 
     def place(self, name: str, number: int) -> None:
-        self.drop(name)
-        verdict = self._opinion.of(number)
-        if verdict.reason is None:
-            self.passing.add(name)
-            self.told[name] = self._beginnings[name], verdict.preference
-        else:
-            (self.failed if verdict.resolvable else self.unresolvable)[name] = verdict.reason.value
+        code = self.codes[name] = self._code(number)
+        (self.passing.add if code >= PASSES else self.passing.discard)(name)
 
     def drop(self, name: str) -> None:
+        self.codes.pop(name, None)
         self.passing.discard(name)
-        self.failed.pop(name, None)
-        self.unresolvable.pop(name, None)
-        self.told.pop(name, None)
+
+    def _code(self, number: int) -> int:
+        verdict = self._opinion.of(number)
+        if verdict.reason is not None:
+            return REASONS.index(verdict.reason)
+        if verdict.preference not in self.preferences:
+            if PASSES + len(self.preferences) == CODES:  # hundreds of preferences: the nearest will do
+                nearest = min(self.preferences, key=lambda other: abs(other - verdict.preference))
+                return PASSES + self.preferences.index(nearest)
+            self.preferences.append(verdict.preference)
+        return PASSES + self.preferences.index(verdict.preference)
 
 
 class Board:
@@ -159,7 +147,7 @@ class Board:
         number, before = self._classes.number(facts), self._classes.of_node.get(name)
         if number == before:
             return
-        self._classes.place(name, number)
+        self._classes.of_node[name] = number
         for table in self._tables.values():
             table.place(name, number)
         for demand, opinion in self._watched.items():
@@ -169,7 +157,7 @@ class Board:
             self._number_anew()
 
     def drop(self, name: str) -> None:
-        if self._classes.drop(name):
+        if self._classes.of_node.pop(name, None) is not None:
             for table in self._tables.values():
                 table.drop(name)
 
@@ -207,6 +195,5 @@ class Board:
         """Forget the classes that no node is of any more."""
         old, self._classes = self._classes, Classes()
         self._classes.of_node = {name: self._classes.number(old.facts[n]) for name, n in old.of_node.items()}
-        self._classes.beginnings = old.beginnings
         self._tables.clear()
         self._watched = {demand: Opinion(demand, self._classes, self._settings) for demand in self._watched}

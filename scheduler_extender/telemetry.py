@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -53,13 +52,10 @@ class Telemetry:
     def add_source(self, numbers: Numbers) -> None:
         self._sources.append(numbers)
 
-    def count_refused(self, *reasons: Iterable[str]) -> None:
-        """One for each node; may be called from any thread."""
-        counts = Counts[str]()
-        for some in reasons:
-            counts.update(some)
-        for reason, times in counts.items():
-            self.refused.labels(reason).inc(times)
+    def count_refused(self, nodes_by_reason: Mapping[str, int]) -> None:
+        """May be called from any thread."""
+        for reason, nodes in nodes_by_reason.items():
+            self.refused.labels(reason).inc(nodes)
 
     def text(self) -> bytes:
         """Prometheus' text format."""

@@ -194,7 +194,7 @@ class Pages:
             case Verb.FILTER:
                 return wire.filter_error(str(known))
             case Verb.PRIORITIZE:
-                return wire.prioritized((name, 0) for name in known.names)
+                return wire.prioritized({0: known.names})
             case Verb.PREEMPT:
                 return wire.preempted({})
 

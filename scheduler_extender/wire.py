@@ -20,6 +20,8 @@ from scheduler_extender.spans import BrokenTextError, Span, Text, end_of, is_nul
 Json = Mapping[str, Any]
 Reply = list[bytes | memoryview]
 """The parts of a body, to be written one after the other."""
+NamesByWords = Mapping[str, Sequence[str]]
+"""Nodes refused, by the words of the refusal."""
 
 LARGEST_BUILT_BYTES: Final = 1 << 20
 """A longer body is read piece by piece: 23,000 names fit into this, and not a hundred whole nodes."""
@@ -181,8 +183,14 @@ def preempt_question(fields: Json) -> PreemptQuestion:
     return PreemptQuestion(pod, {name: _victims(name, victims) for name, victims in candidates.items()})
 
 
-def filtered_names(passed: Sequence[str], failed: Json, unresolvable: Json) -> Reply:
-    return [_filter_result(None, passed, failed, unresolvable)]
+def filtered_names(passed: Sequence[str], failed: NamesByWords, unresolvable: NamesByWords) -> Reply:
+    """Names that passed, and the others by the words of their refusals."""
+    refused = tuple(
+        b",".join(_strung(names, b"", b":" + orjson.dumps(words)) for words, names in group.items())
+        for group in (failed, unresolvable)
+    )
+    parts = orjson.dumps(passed), *refused
+    return [b'{"Nodes":null,"NodeNames":%b,"FailedNodes":{%b},"FailedAndUnresolvableNodes":{%b},"Error":""}' % parts]
 
 
 def filtered_nodes(body: Text, passed: Iterable[AskedNode], failed: Json, unresolvable: Json) -> Reply:
@@ -202,19 +210,10 @@ def filter_error(message: str) -> Reply:
     return [_filter_result(None, None, None, None, message)]
 
 
-def prioritized(scores: Iterable[tuple[str, int]]) -> Reply:
-    return [orjson.dumps([{"Host": name, "Score": score} for name, score in scores])]
-
-
-def beginning_of_score(name: str) -> bytes:
-    """Of what is said of a node; it is the costly part, and the same every time."""
-    return orjson.dumps({"Host": name, "Score": 0})[:-2]
-
-
-def prioritized_by(nodes: Iterable[tuple[bytes, float]], score_of: Mapping[float, int]) -> Reply:
-    """The same as `prioritized`, of nodes by their beginnings and what decides their scores."""
-    end_of_score = {value: b"%d}" % score for value, score in score_of.items()}
-    return [b"[" + b",".join([beginning + end_of_score[value] for beginning, value in nodes]) + b"]"]
+def prioritized(names_by_score: Mapping[int, Sequence[str]]) -> Reply:
+    """In any order: kube-scheduler looks them up by their hosts."""
+    parts = (_strung(names, b'{"Host":', b',"Score":%d}' % score) for score, names in names_by_score.items())
+    return [b"[%b]" % b",".join(parts)]
 
 
 def preempted(victims: Mapping[str, Victims]) -> Reply:
@@ -243,6 +242,18 @@ def _filter_result(
             "Error": error,
         }
     )
+
+
+def _strung(names: Sequence[str], before: bytes, after: bytes) -> bytes:
+    """Each name as JSON between two texts, and commas between them."""
+    if not names:
+        return b""
+    together = "".join(names)
+    if len(orjson.dumps(together)) > len(together) + 2:  # something in them is not written as it is
+        return b",".join(before + orjson.dumps(name) + after for name in names)
+    # Ten times as fast as an object for each.
+    first, last = f'{before.decode()}"', f'"{after.decode()}'
+    return f"{first}{f'{last},{first}'.join(names)}{last}".encode()
 
 
 def _folded(value: Json) -> dict[str, Any]:

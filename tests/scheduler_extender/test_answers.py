@@ -130,7 +130,8 @@ def test_nodes_are_ranked_as_the_policy_ranks_them() -> None:
     known = [extender.facts.known(name) for name in ("linked", "pairs")]
     expected = scores([judge(demand, facts) for facts in known if facts is not None])
     assert max(expected) == 10
-    assert list(scored(extender, asking, "linked", "pairs", "unknown").values()) == [*expected, 0]
+    linked, pairs = expected
+    assert scored(extender, asking, "linked", "pairs", "unknown") == {"linked": linked, "pairs": pairs, "unknown": 0}
 
 
 def test_a_demand_seen_before_is_judged_on_nodes_as_they_are_now() -> None:
