@@ -24,8 +24,9 @@ from scheduler_extender.tls import Tls, files_of
 log = logging.getLogger(__name__)
 
 
-GIVE_WAY_SECONDS: Final = 0.0005
-"""How long the thread that reads whole nodes may keep the others from running, when they want to."""
+GIVE_WAY_SECONDS: Final = 0.0001
+"""How long the thread that reads whole nodes may keep the loop from running; a question waits so after every read of
+a socket and every write to one."""
 
 
 @dataclass(frozen=True, slots=True)
