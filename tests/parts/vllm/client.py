@@ -46,13 +46,15 @@ class Request:
 
     sent_at: float
     prompt_tokens: int
-    answered: bool = False
-    """Whether the server said 200, so that it has read the request."""
+    answered_at: float | None = None
+    """When the server said 200, so that it had read the request."""
     first_token_at: float | None = None
     last_token_at: float | None = None
     ended_at: float | None = None
+    first_tokens: int | None = None
+    """How many came in the first chunk: more than one where the server was slow to hand on what its engine made."""
     generation_tokens: int | None = None
-    """As the answer's `usage` says; None of an answer that was not heard to its end."""
+    """As the answer's last `usage` says; None of an answer that was not heard to its end."""
     ending: Ending | None = None
     failure: str = ""
 
@@ -63,11 +65,11 @@ class Request:
     @property
     def tpot_seconds(self) -> float | None:
         """Mean time between its tokens."""
-        if self.generation_tokens is None or self.generation_tokens < 2:
+        if self.generation_tokens is None or self.first_tokens is None or self.generation_tokens <= self.first_tokens:
             return None
         if self.first_token_at is None or self.last_token_at is None:
             return None
-        return (self.last_token_at - self.first_token_at) / (self.generation_tokens - 1)
+        return (self.last_token_at - self.first_token_at) / (self.generation_tokens - self.first_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Load:
     hang_ups: tuple[tuple[HangUp, float], ...] = ()
     """Shares of the clients that hang up; the rest never does."""
     patience_seconds: float = 0.3
-    """The longest that a client which hangs up waits: for its first token, or after it."""
+    """The longest that a client which hangs up waits: once it is answered, or has its first token."""
     most_requests: int = 3000
     seed: int = 0
 
@@ -96,6 +98,9 @@ class Ledger:
 
     def sent(self, since: float = 0.0, until: float = float("inf")) -> int:
         return sum(since <= request.sent_at < until for request in self.requests)
+
+    def answered(self, until: float = float("inf")) -> int:
+        return sum(r.answered_at is not None and r.answered_at < until for r in self.requests)
 
     def ended(self, ending: Ending) -> list[Request]:
         return [request for request in self.requests if request.ending is ending]
@@ -112,7 +117,8 @@ async def arrivals(load: Load, chance: random.Random) -> AsyncIterator[float]:
     """Yield at each arrival; late when the machine is, for a client that is late does send later."""
     started_at = time.monotonic()
     due = 0.0
-    for _ in range(load.most_requests * 100):
+    sent = 0
+    while sent < load.most_requests:
         # Thinning: candidates at the highest rate, each kept with the share that the rate of its moment has.
         due += chance.expovariate(load.most_requests_per_second)
         if due >= load.seconds:
@@ -121,6 +127,7 @@ async def arrivals(load: Load, chance: random.Random) -> AsyncIterator[float]:
             continue
         await asyncio.sleep(max(0.0, started_at + due - time.monotonic()))
         yield due
+        sent += 1
 
 
 async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
@@ -135,8 +142,6 @@ async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as tasks:
         async for _ in arrivals(load, chance):
-            if len(ledger.requests) >= load.most_requests:
-                return
             # To the least busy, as a router would; the list may have grown meanwhile.
             url = min(urls, key=lambda url: in_flight[url])
             request = Request(time.time(), chance.randint(*load.prompt_tokens))
@@ -147,10 +152,9 @@ async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
                 "max_tokens": chance.randint(*load.generation_tokens),
                 "ignore_eos": True,
                 "stream": True,
-                "stream_options": {"include_usage": True},
+                "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             }
             (kind,) = chance.choices(kinds, shares)
-            # Not from zero: one that leaves before its request has even been read was never there.
             patience = chance.uniform(0.1, 1.0) * load.patience_seconds
             in_flight[url] += 1
             asked = tasks.create_task(ask(session, url, question, request, kind, patience))
@@ -170,13 +174,16 @@ async def ask(
     patience: float,
 ) -> None:
     try:
-        async with asyncio.timeout(patience if hang_up is HangUp.BEFORE_FIRST_TOKEN else None) as limit:
+        async with asyncio.timeout(None) as limit:
             async with session.post(f"{url}/v1/completions", json=question) as answer:
                 if answer.status != 200:
                     request.failure = f"HTTP {answer.status}: {(await answer.text())[:200]}"
                     request.ending = Ending.FAILED
                     return
-                request.answered = True
+                request.answered_at = time.time()
+                # Not sooner: one that leaves before its request has even been read was never there.
+                if hang_up is HangUp.BEFORE_FIRST_TOKEN:
+                    limit.reschedule(asyncio.get_running_loop().time() + patience)
                 async for chunk in events(answer):
                     now = time.time()
                     if "error" in chunk:
@@ -186,10 +193,11 @@ async def ask(
                         request.last_token_at = now
                         if request.first_token_at is None:
                             request.first_token_at = now
-                            if hang_up is not HangUp.NEVER:
+                            request.first_tokens = chunk["usage"]["completion_tokens"]
+                            if hang_up is HangUp.AFTER_FIRST_TOKEN:
                                 limit.reschedule(asyncio.get_running_loop().time() + patience)
-                    if usage := chunk.get("usage"):
-                        request.generation_tokens = usage["completion_tokens"]
+                    else:
+                        request.generation_tokens = chunk["usage"]["completion_tokens"]
         request.ending = Ending.FINISHED
     except TimeoutError:
         # Leaving the answer unread closes its connection: that is how a client hangs up.
