@@ -181,6 +181,17 @@ def check(file: Path, kubeconfig: str | None, context: str | None) -> None:
 
 
 @main.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition of VLLMAutoscaler, for `kubectl apply -f -`."""
+    import yaml
+
+    from policies.scaling.crd import definition
+
+    click.echo("# Made by `preheat crd` from the model that reads the resource: change that, then `make crds`.")
+    click.echo(yaml.safe_dump(definition(), sort_keys=False, width=110, allow_unicode=True), nl=False)
+
+
+@main.command()
 @click.argument("target")
 @click.option("--at", metavar="TIME", help="ISO 8601 (UTC unless it says otherwise) or unix seconds; else the last.")
 @click.option("--journal", type=_file, required=True, metavar="DIR", help="What `preheat autoscaler --journal` wrote.")
@@ -355,6 +366,22 @@ def replay(
             command=shlex.join(["preheat", *sys.argv[1:]]),
         )
         replay_command(asked, _trace(trace))
+
+
+@main.command()
+@click.argument("file", type=_file, metavar="FILE|-")
+@click.option("--prometheus", metavar="URL", help="Where vLLM's metrics are, if the object does not say it.")
+@_metrics
+def migrate(file: Path, prometheus: str | None, metrics: Path | None) -> None:
+    """Make a VLLMAutoscaler of an HPA or a KEDA ScaledObject, and say what each of its lines became."""
+    with _mended():
+        from cluster.files import documents, parsed
+        from simulations.policy_files.adapter import read_metrics
+        from simulations.policy_files.migrate import REMEDY, migrated
+
+        names = read_metrics(metrics) if metrics else None
+        stated = parsed(sys.stdin.read(), "-", REMEDY) if str(file) == "-" else documents(file, REMEDY)
+        click.echo(migrated(stated, str(file), url=prometheus, metrics=names), nl=False)
 
 
 @main.command()

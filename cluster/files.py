@@ -43,6 +43,11 @@ def documents(path: Path, remedy: str) -> list[tuple[int, Any]]:
         raise ConfigError((unreadable(path, error),)) from error
     except UnicodeDecodeError as error:
         raise ConfigError((f"{path}: is not UTF-8 text: save it as UTF-8",)) from error
+    return parsed(text, str(path), remedy)
+
+
+def parsed(text: str, path: str, remedy: str) -> list[tuple[int, Any]]:
+    """`documents` of a text; `path` is what a mistake in it is told of."""
     try:
         documents = list(yaml.load_all(text, _Loader))
     except yaml.MarkedYAMLError as error:

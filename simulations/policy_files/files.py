@@ -68,13 +68,13 @@ def policies_of(
     problems: list[str] = []
     for file in files:
         try:
-            stated = [each for number, each in documents(file, REMEDY) for each in _items(number, each)]
+            stated = [each for number, each in documents(file, REMEDY) for each in items(number, each)]
         except ConfigError as error:
             problems += error.problems
             continue
         for number, document in stated:
             where = f"{file}" if len(stated) == 1 else f"{file}, document {number}"
-            title = file.name if len(stated) == 1 else f"{file.name}#{_name_of(document) or number}"
+            title = file.name if len(stated) == 1 else f"{file.name}#{name_of(document) or number}"
             try:
                 found += _of(document, title, max_replicas, tick_seconds, metrics or NoDefinitions(), starts_at)
             except (FieldsError, InvalidResourceError) as error:
@@ -86,7 +86,7 @@ def policies_of(
     return tuple(found)
 
 
-def _items(number: int, document: Any) -> Iterator[tuple[int, Any]]:
+def items(number: int, document: Any) -> Iterator[tuple[int, Any]]:
     """A document, or those that a List holds, as kubectl prints them."""
     if isinstance(document, Mapping) and document.get("kind") == "List" and isinstance(document.get("items"), list):
         yield from ((number, item) for item in document["items"])
@@ -94,7 +94,7 @@ def _items(number: int, document: Any) -> Iterator[tuple[int, Any]]:
         yield number, document
 
 
-def _name_of(document: Any) -> str:
+def name_of(document: Any) -> str:
     metadata = document.get("metadata") if isinstance(document, Mapping) else None
     return str(metadata.get("name", "")) if isinstance(metadata, Mapping) else ""
 

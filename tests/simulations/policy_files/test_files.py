@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from simulations.policy_files.adapter import read_metrics
 from simulations.policy_files.files import AS_MEANT, AS_WRITTEN, NamedPolicy, policies_of
 from simulations.replay import Preheat, Replay, replay
 from simulations.traces import Trace, shipped_trace
+from tests.checkout import ROOT
 from tests.simulations.policy_files.written import hpa, pods_metric, policies, refusals, scaled_object, trigger
 
-EXAMPLES = Path(str(resources.files("simulations.policy_files"))) / "examples"
+EXAMPLES = ROOT / "manifests" / "migrate" / "from"
 OBJECTIVES = Objectives(ttft_seconds=2.5, tpot_seconds=0.1)
 TRACE, ENGINE = shipped_trace().until(600.0), shipped_engine("llama3-70b_a100_tp4")
 OURS = """

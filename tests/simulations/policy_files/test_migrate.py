@@ -1,0 +1,225 @@
+"""What people have becomes what the autoscaler takes, and every line of it and every mistake in it is spoken of."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+import preheat
+from policies.scaling.resource import Mode, VLLMAutoscaler, read
+from tests.checkout import ROOT
+from tests.simulations.policy_files.written import hpa, pods_metric, scaled_object, trigger
+
+FROM = ROOT / "manifests" / "migrate" / "from"
+TPOT = "vllm:request_time_per_output_token_seconds_bucket"
+TTFT = "vllm:time_to_first_token_seconds_bucket"
+
+
+def migrate(text: str, *words: str) -> Result:
+    return CliRunner().invoke(preheat.main, ["migrate", "-", *words], input=text)
+
+
+def made(text: str, *words: str) -> tuple[VLLMAutoscaler, str]:
+    """The resource, and its story in one line."""
+    result = migrate(text, *words)
+    assert result.exit_code == 0, result.output
+    story = " ".join(line.removeprefix("#").strip() for line in result.output.splitlines() if line.startswith("#"))
+    return read(yaml.safe_load(result.output)), story
+
+
+def refused(text: str) -> str:
+    result = migrate(text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+SAID = {
+    "hpa_running": ["vllm_requests_running is not one of vLLM's names", "never scales"],
+    "hpa_waiting": ["waiting_requests is not one of vLLM's names", "behavior.scaleUp.policies: left out"],
+    "hpa_three_metrics": [
+        "compared with 80, which it never reaches: 0.8 was meant",
+        "vllm_pending_requests is not one of vLLM's names",
+        "request_latency_p99, AverageValue over the pods 10: left out: the time of a whole answer grows",
+    ],
+    "keda_waiting": ["AverageValue divides it by their number once more", "pollingInterval: left out"],
+    "keda_tpot": ["Value was meant", "objectives.tpotSeconds and objectives.attainment below", "fallback: left out"],
+    "keda_to_zero": ["IdleReplicaCount=0 must be less than MinReplicaCount=0", "it can never wake from zero"],
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_people_have_becomes_what_the_autoscaler_takes(name: str) -> None:
+    text = (FROM / f"{name}.yaml").read_text()
+    resource, story = made(text)
+    was = yaml.safe_load(text)
+    assert resource.metadata.name == was["metadata"]["name"]
+    assert resource.spec.scale_target_ref.name == was["spec"]["scaleTargetRef"]["name"]
+    assert resource.spec.max_replicas == was["spec"].get("maxReplicas", was["spec"].get("maxReplicaCount"))
+    assert resource.spec.mode is Mode.SHADOW
+    for said in SAID[name]:
+        assert said in story
+
+
+def test_all_of_what_people_have_is_tried() -> None:
+    assert {path.stem for path in FROM.glob("*.yaml")} == set(SAID)
+
+
+def test_the_command_that_compares_both_is_one_that_replay_takes(tmp_path: Path) -> None:
+    path = FROM / "keda_tpot.yaml"
+    told = CliRunner().invoke(preheat.main, ["migrate", str(path)]).stdout
+    (line,) = [line for line in told.splitlines() if "preheat replay '" in line]
+    _, command, trace, *words = shlex.split(line.lstrip("# "))
+    assert command == "replay"
+    assert trace.startswith("prometheus:http://prometheus:9090?target=default/vllm&from=")
+    replay = preheat.main.commands["replay"]
+    context = replay.make_context("replay", [trace, *words], parent=click.Context(preheat.main))
+    assert context.params["more"] == (str(path), "preheat-tpot.yaml")
+    assert (context.params["slo_tpot"], context.params["attainment"]) == (0.06, 0.95)
+
+
+def quantile(series: str, share: float = 0.9) -> str:
+    return f"histogram_quantile({share}, sum by (le) (rate({series}[2m])))"
+
+
+@pytest.mark.parametrize(
+    ("query", "threshold", "field", "seconds"),
+    [
+        (quantile(TPOT), "0.06", "tpot_seconds", 0.06),
+        (quantile(TPOT), "60", "tpot_seconds", 0.06),  # seconds against milliseconds
+        (f"1000 * {quantile(TPOT)}", "60", "tpot_seconds", 0.06),
+        (quantile(TTFT), "2", "ttft_seconds", 2.0),
+    ],
+)
+def test_a_quantile_with_its_target_is_the_objective(query: str, threshold: str, field: str, seconds: float) -> None:
+    resource, _ = made(scaled_object(trigger(query, threshold), spec="minReplicaCount: 2"))
+    assert getattr(resource.spec.objectives, field) == pytest.approx(seconds)
+    assert resource.spec.objectives.attainment == 0.9
+    assert resource.spec.min_replicas == 2
+
+
+def test_a_query_of_several_series_is_said_to_make_keda_fail() -> None:
+    _, story = made(scaled_object(trigger("vllm:num_requests_waiting", "5"), spec="minReplicaCount: 1"))
+    assert "with two pods it answers two series, which KEDA takes for an error" in story
+    _, story = made(scaled_object(trigger("sum(vllm:num_requests_waiting)", "5"), spec="minReplicaCount: 0"))
+    assert "a service that never queues is put to rest while it serves" in story
+
+
+def test_what_cannot_be_replayed_is_left_out_and_the_rest_is_migrated() -> None:
+    cpu = "{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}"
+    resource, story = made(hpa(f"[{cpu}, {pods_metric('vllm:num_requests_waiting')[1:]}", least=2, most=6))
+    assert (resource.spec.min_replicas, resource.spec.max_replicas) == (2, 6)
+    assert "metrics[0]: left out: Resource cpu: the simulated fleet knows neither CPU nor memory" in story
+    assert "metrics[1] vllm:num_requests_waiting" in story
+    assert "under this (the other cannot be replayed" in story
+    alone, story = made(hpa(f"[{cpu}]"))
+    assert alone.spec.min_replicas == 1
+    assert made(hpa(""))[1].count("it names no metric, which means CPU at 80 %") == 1
+
+
+def test_windows_are_kept_and_what_has_no_equal_is_named() -> None:
+    behavior = (
+        "{scaleDown: {stabilizationWindowSeconds: 600, tolerance: 0, selectPolicy: Disabled}, "
+        "scaleUp: {policies: [{type: Pods, value: 2, periodSeconds: 60}]}}"
+    )
+    resource, story = made(hpa(pods_metric("vllm:num_requests_waiting"), behavior=behavior))
+    assert resource.spec.behavior.scale_down.window_seconds == 600
+    for said in ("scaleDown.tolerance: left out", "selectPolicy Disabled: left out", "scaleUp.policies: left out"):
+        assert said in story
+
+
+def test_everything_else_of_a_scaled_object_is_named() -> None:
+    document: dict[str, Any] = {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": "all", "namespace": "chat", "annotations": {"autoscaling.keda.sh/paused": "true"}},
+        "spec": {
+            "scaleTargetRef": {"kind": "StatefulSet", "name": "vllm"},
+            "minReplicaCount": 1,
+            "cooldownPeriod": 60,
+            "advanced": {"restoreToOriginalReplicaCount": True},
+            "triggers": [
+                {
+                    "type": "prometheus",
+                    "metadata": {
+                        "serverAddress": f"https://prometheus-{number}",
+                        "query": "sum(vllm:num_requests_running)",
+                        "threshold": "5",
+                        "unsafeSsl": "true",
+                        "customHeaders": "X=1",
+                    },
+                    "authenticationRef": {"name": "token"},
+                }
+                for number in (1, 2)
+            ]
+            + [
+                {
+                    "type": "cron",
+                    "metadata": {
+                        "timezone": "UTC",
+                        "start": "0 8 * * *",
+                        "end": "0 18 * * *",
+                        "desiredReplicas": "4",
+                    },
+                },
+                {"type": "kafka", "metadata": {}},
+            ],
+        },
+    }
+    resource, story = made(yaml.safe_dump(document))
+    assert resource.key == "chat/all"
+    assert resource.spec.scale_target_ref.kind == "StatefulSet"
+    assert (resource.spec.max_replicas, resource.spec.prometheus.url) == (100, "https://prometheus-1")
+    for said in (
+        "triggers[2] cron, 4 replicas from 0 8 * * * to 0 18 * * *: left out: hours that recur are learnt",
+        "triggers[3]: left out: type kafka cannot be replayed",
+        "triggers[0].authenticationRef: mount its secret",
+        "triggers[1].metadata.unsafeSsl: name the authority",
+        "customHeaders: has no equal",
+        "cooldownPeriod: left out",
+        "restoreToOriginalReplicaCount: left out",
+        "annotation autoscaling.keda.sh/paused: left out",
+    ):
+        assert said in story
+    other, _ = made(yaml.safe_dump(document), "--prometheus", "http://thanos:9090")
+    assert other.spec.prometheus.url == "http://thanos:9090"
+
+
+def test_a_list_becomes_as_many_documents() -> None:
+    items = [yaml.safe_load(path.read_text()) for path in sorted(FROM.glob("*.yaml"))]
+    result = migrate(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}))
+    assert [read(each).metadata.name for each in yaml.safe_load_all(result.stdout)] == [
+        each["metadata"]["name"] for each in items
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "-: is empty: write an HorizontalPodAutoscaler or a ScaledObject"),
+        ("[1]", "-: holds no fields: write an HorizontalPodAutoscaler or a ScaledObject"),
+        ("kind: HorizontalPodAutoscalr", "did you mean HorizontalPodAutoscaler?"),
+        ("{kind: HorizontalPodAutoscaler, apiVersion: autoscaling/v1}", "kubectl get hpa.v2.autoscaling"),
+        ("{kind: ScaledObject, apiVersion: keda.sh/v2}", "write keda.sh/v1alpha1"),
+        ("{kind: VLLMAutoscaler}", "is a VLLMAutoscaler already"),
+        (
+            hpa(pods_metric("vllm:num_requests_waiting"), least=5, most=2),
+            "raise the first or lower the second",
+        ),
+        (
+            "{kind: HorizontalPodAutoscaler, apiVersion: autoscaling/v2, "
+            "metadata: {ownerReferences: [{kind: ScaledObject, name: chat}]}}",
+            "KEDA made it and will make it again: migrate the ScaledObject chat",
+        ),
+        (hpa("[{type: Pods, pod: 1}]"), "spec.metrics[0].pod is not a field that is known here"),
+        (hpa("[]").replace("name: mine", "name: Mine"), "give the autoscaler a name"),
+    ],
+)
+def test_what_cannot_be_migrated_is_refused_in_a_sentence_with_a_remedy(text: str, said: str) -> None:
+    assert said in refused(text)
