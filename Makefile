@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay docs clean parts
+.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay crds docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ bench-packing: $(INSTALLED) ## how much of a fleet our placement puts to right u
 
 bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchmarks.md (an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/frontier.py $(or $(TRACES),traces)
+
+crds: $(INSTALLED) ## manifests/crds anew from the model that reads the resource
+	$(BIN)/preheat crd >manifests/crds/vllmautoscalers.yaml
 
 docs: $(INSTALLED) ## that every link, command and setting that the documents show is there
 	$(BIN)/pytest -q tests/test_docs.py

@@ -13,19 +13,30 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 API_VERSION: Literal["autoscaling.preheat.dev/v1alpha1"] = "autoscaling.preheat.dev/v1alpha1"
 KIND: Literal["VLLMAutoscaler"] = "VLLMAutoscaler"
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+MOST_REPLICAS = 2**31 - 1
+"""What a `scale` can hold."""
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+Name = Annotated[str, Field(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Replicas = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 CLOSED = ConfigDict(
-    frozen=True, extra="forbid", alias_generator=to_camel, validate_by_alias=True, validate_by_name=True
+    frozen=True,
+    extra="forbid",
+    alias_generator=to_camel,
+    validate_by_alias=True,
+    validate_by_name=True,
+    use_attribute_docstrings=True,
 )
 
 
@@ -35,12 +46,20 @@ class Settings(BaseModel):
     model_config = CLOSED
 
 
+def _rules(*rules: tuple[str, str]) -> dict[str, JsonValue]:
+    """What a validator judges, said to the API server too: CEL that must hold, and the sentence where it does not."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
 class ScaleTargetRef(Settings):
-    """Anything with a `scale` subresource."""
+    """What is scaled: anything with a `scale` subresource."""
 
     api_version: Annotated[str, Field(pattern=r"^([a-z0-9.-]+/)?v[0-9][a-z0-9]*$")] = "apps/v1"
+    """Its group and version."""
     kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")] = "Deployment"
+    """Its kind, such as Deployment, StatefulSet or LeaderWorkerSet."""
     name: Name
+    """Its name, in the namespace of this resource."""
 
 
 class Objectives(Settings):
@@ -55,40 +74,86 @@ class Objectives(Settings):
 
 
 class BasicAuth(Settings):
+    """A name and the file of its password."""
+
     username: str
-    password_file: str
+    """Who asks."""
+    password_file: Text
+    """Where the autoscaler finds the password; it is read again when it changes."""
 
 
 class PrometheusLabels(Settings):
     """How a series names its pod, where it is not by `namespace` + `pod` or the other known ways."""
 
-    namespace: str | None = None
-    pod: str | None = None
+    namespace: Text | None = None
+    """The label that holds the pod's namespace."""
+    pod: Text | None = None
+    """The label that holds the pod's name."""
+
+
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)"
+_PORT = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
+URL = rf"^https?://([^ /?#@]*@)?{_HOST}{_PORT}(/[!-\"$->@-~]*)?$"
+"""Of a server, perhaps below a path; Python and RE2 read it alike."""
+CREDENTIALS = "^https?://[^/?#]*@"
+LONGEST_URL = 2048
+"""Bounded, so that the API server can tell beforehand what its rules cost."""
+
+
+_NO_URL = "not a URL of a server: write http://HOST:PORT or https://HOST:PORT"
+_NO_CREDENTIALS = "credentials do not belong into a URL: use basicAuth or bearerTokenFile"
+_ONE_IDENTITY = "bearerTokenFile and basicAuth exclude each other: keep one"
+_CERTIFICATE_AND_KEY = "certFile and keyFile belong together: give both or neither"
+_BOUNDS_IN_ORDER = "must not exceed maxReplicas{}: lower minReplicas or raise maxReplicas"
 
 
 class Prometheus(Settings):
     """Where vLLM's metrics are read, and as whom; TLS is verified unless expressly told not to."""
 
-    url: str
-    arrivals: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            ("!(has(self.bearerTokenFile) && has(self.basicAuth))", _ONE_IDENTITY),
+            ("has(self.certFile) == has(self.keyFile)", _CERTIFICATE_AND_KEY),
+        )
+    )
+
+    url: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_URL,
+            json_schema_extra=_rules(
+                (f"self.matches(r'{URL}')", f"is {_NO_URL}"),
+                (f"!self.matches(r'{CREDENTIALS}')", _NO_CREDENTIALS),
+            ),
+        ),
+    ]
+    """The server, as in http://HOST:PORT or https://HOST:PORT/PREFIX."""
+    arrivals: Text | None = None
     """PromQL of a router's cumulative request counter; better than vLLM's own count when clients hang up."""
     labels: PrometheusLabels = PrometheusLabels()
-    bearer_token_file: str | None = None
+    """How a series names its pod, where that is not known."""
+    bearer_token_file: Text | None = None
+    """A file whose token is sent with each question; it is read again when it changes."""
     basic_auth: BasicAuth | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    """A name and a password that are sent with each question."""
+    ca_file: Text | None = None
+    """The authority of the server's certificate, where the system does not know it."""
+    cert_file: Text | None = None
+    """Our own certificate, for a server that asks for one."""
+    key_file: Text | None = None
+    """The key of our own certificate."""
     insecure_skip_verify: bool = False
+    """Believe any certificate."""
     timeout_seconds: Seconds = 5.0
+    """How long an answer may take."""
 
     @field_validator("url")
     @classmethod
     def _is_a_url(cls, url: str) -> str:
-        parts = _URL.fullmatch(url)
-        if parts is None or not 0 < int(parts["port"] or 80) < 65536:
-            raise ValueError(f"'{url}' is not a URL of a server: write http://HOST:PORT or https://HOST:PORT")
-        if parts["user"]:
-            raise ValueError("credentials do not belong into a URL: use basicAuth or bearerTokenFile")
+        if not re.fullmatch(URL, url):
+            raise ValueError(f"'{url}' is {_NO_URL}")
+        if re.match(CREDENTIALS, url):
+            raise ValueError(_NO_CREDENTIALS)
         return url.rstrip("/")
 
     @model_validator(mode="after")
@@ -97,16 +162,11 @@ class Prometheus(Settings):
         return self
 
 
-_URL = re.compile(
-    r"https?://(?P<user>[^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
-)
-
-
 def _identity_problems(bearer: object, basic: object, cert: object, key: object) -> Iterator[str]:
     if bearer and basic:
-        yield "bearerTokenFile and basicAuth exclude each other: keep one"
+        yield _ONE_IDENTITY
     if bool(cert) != bool(key):
-        yield "certFile and keyFile belong together: give both or neither"
+        yield _CERTIFICATE_AND_KEY
 
 
 def _refuse(problems: Iterator[str]) -> None:
@@ -117,36 +177,57 @@ def _refuse(problems: Iterator[str]) -> None:
 class Direction(Settings):
     """A limit to one step in one direction."""
 
-    max_step: Annotated[int, Field(ge=1)] | None = None
+    max_step: Replicas | None = None
     """Most replicas that one decision may add or remove; unset: no limit."""
 
 
 class ScaleDown(Direction):
+    """When and how far a fleet may shrink."""
+
     window_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 900.0
     """A shrink waits until every wish in the window was as small."""
 
 
 class Behavior(Settings):
+    """How fast the number may change."""
+
     scale_up: Direction = Direction()
+    """Upwards."""
     scale_down: ScaleDown = ScaleDown()
+    """Downwards."""
 
 
 class Mode(StrEnum):
+    """What becomes of a decision."""
+
     ACTIVE = "Active"
     SHADOW = "Shadow"
     """Decides, writes nothing."""
 
 
 class Spec(Settings):
+    """What the user states: the target, its ceiling, the objectives and where Prometheus is; the rest has defaults."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(("self.minReplicas <= self.maxReplicas", f"minReplicas {_BOUNDS_IN_ORDER.format('')}"))
+    )
+
     scale_target_ref: ScaleTargetRef
-    min_replicas: Annotated[int, Field(ge=1)] = 1
-    max_replicas: Annotated[int, Field(ge=1)]
+    """What is scaled."""
+    min_replicas: Replicas = 1
+    """The fewest replicas that may run."""
+    max_replicas: Replicas
+    """The most replicas that may run."""
     objectives: Objectives
+    """The latency that is promised."""
     cold_start_seconds: Seconds | None = None
     """Created to ready, used until three starts were measured."""
     prometheus: Prometheus
+    """Where vLLM's metrics are read."""
     behavior: Behavior = Behavior()
+    """How fast the number may change."""
     mode: Mode = Mode.ACTIVE
+    """Active writes what was decided; Shadow only tells it."""
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
@@ -156,10 +237,7 @@ class Spec(Settings):
 
 def _bounds_problems(min_replicas: int, max_replicas: int) -> Iterator[str]:
     if min_replicas > max_replicas:
-        yield (
-            f"minReplicas ({min_replicas}) must not exceed maxReplicas ({max_replicas}): "
-            "lower minReplicas or raise maxReplicas"
-        )
+        yield f"minReplicas ({min_replicas}) {_BOUNDS_IN_ORDER.format(f' ({max_replicas})')}"
 
 
 class Metadata(BaseModel):
@@ -173,7 +251,7 @@ class Metadata(BaseModel):
 
 
 class VLLMAutoscaler(BaseModel):
-    """One target with its bounds and objectives."""
+    """Keeps the replicas of one vLLM deployment at what its load will need when a new replica is ready."""
 
     model_config = CLOSED
 
@@ -202,7 +280,7 @@ def read(document: Mapping[str, Any]) -> VLLMAutoscaler:
     problems = [*_wrong_metadata(document)]
     try:
         # Through JSON, where strictness means what a user means by it: "8" is not a number and 1 is not true.
-        text = json.dumps(_without_empty(document), default=str)
+        text = json.dumps(_without_empty(document, VLLMAutoscaler), default=str)
         resource = VLLMAutoscaler.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         problems += [_sentence(detail) for detail in error.errors(include_url=False)]
@@ -215,10 +293,17 @@ def read(document: Mapping[str, Any]) -> VLLMAutoscaler:
     raise InvalidResourceError(tuple(dict.fromkeys(" ".join(problem.split()) for problem in problems)))
 
 
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_empty(item) for key, item in value.items() if item is not None}
-    return value
+def _without_empty(value: Any, model: type[BaseModel] | None) -> Any:
+    """A field that is known and empty is left out; one that is not known stays, and is refused for it."""
+    if not isinstance(value, Mapping):
+        return value
+    inner = dict(_inner_models(model)) if model else {}
+    known = {field.alias or key for key, field in model.model_fields.items()} if model else set(value)
+    return {
+        str(key): _without_empty(item, inner.get(str(key)))
+        for key, item in value.items()
+        if item is not None or str(key) not in known
+    }
 
 
 # What the API server keeps in metadata beside the fields that are read here.
@@ -256,6 +341,12 @@ _PLACEHOLDERS = {
     "int": "a whole number",
     "float": "a number",
 }
+_BOUNDS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
 
 
 def _sentence(detail: ErrorDetails) -> str:
@@ -275,10 +366,9 @@ def _sentence(detail: ErrorDetails) -> str:
         reason = "it must hold fields, one a line"
     elif kind in ("enum", "literal_error"):
         reason = f"it must be {context['expected'].replace(chr(39), '')}"
-    elif kind in ("greater_than", "greater_than_equal", "less_than"):
-        bound = context.get("gt", context.get("ge", context.get("lt")))
-        words = {"greater_than": "greater than", "greater_than_equal": "at least", "less_than": "less than"}
-        reason = f"it must be {words[kind]} {bound:g}"
+    elif kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        reason = f"it must be {words} {context[bound]:.10g}"
         if path.endswith(".attainment") and kind == "less_than":
             share = detail["input"] / 100 if 1 < detail["input"] < 100 else 0.99
             remedy = f"it is a share, so write {share:g} for {share * 100:g} %"
@@ -286,6 +376,8 @@ def _sentence(detail: ErrorDetails) -> str:
         reason = "it must be a finite number"
     elif kind == "string_pattern_mismatch":
         reason = "it is not written as Kubernetes writes it"
+    elif kind == "string_too_short":
+        reason = "it must not be empty: write it, or leave it out"
     elif kind == "string_too_long":
         reason = f"it must not be longer than {context['max_length']} characters"
     else:

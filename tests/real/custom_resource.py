@@ -1,0 +1,55 @@
+"""`VLLMAutoscaler` objects on the real API server."""
+
+from __future__ import annotations
+
+import yaml
+
+from policies.scaling.resource import API_VERSION
+from tests.checkout import ROOT
+from tests.parts.control_plane import ControlPlane
+from tests.parts.kubernetes_api import Api, ApiError, Json
+from tests.parts.processes import wait_until
+
+CRD = ROOT / "manifests" / "crds"
+
+
+def install(control_plane: ControlPlane) -> None:
+    """`kubectl apply -k manifests/crds`, and until the kind is served; a second time is fine."""
+    control_plane.kubectl("apply", "-k", CRD)
+    name = yaml.safe_load((CRD / "vllmautoscalers.yaml").read_text())["metadata"]["name"]
+
+    def established() -> bool:
+        conditions = control_plane.api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")["status"]
+        return {"type": "Established", "status": "True"}.items() <= {
+            key: value
+            for each in conditions.get("conditions", [])
+            if each["type"] == "Established"
+            for key, value in each.items()
+        }.items()
+
+    wait_until(established, within=60, what="the kind VLLMAutoscaler")
+    wait_until(lambda: _is_listed(control_plane.api), within=60, what="its collection")
+
+
+def _is_listed(api: Api) -> bool:
+    try:
+        api.get(f"/apis/{API_VERSION}/vllmautoscalers")
+    except ApiError:
+        return False
+    return True
+
+
+def collection(namespace: str) -> str:
+    return f"/apis/{API_VERSION}/namespaces/{namespace}/vllmautoscalers"
+
+
+def refusal(api: Api, document: Json) -> str:
+    """What the API server says against it under strict validation, "" if nothing; nothing is kept."""
+    path = collection(document["metadata"]["namespace"])
+    try:
+        api.request("POST", path, document, dryRun="All", fieldValidation="Strict")
+    except ApiError as error:
+        if error.status not in (400, 422):
+            raise
+        return str(error)
+    return ""
