@@ -14,6 +14,9 @@ from autoscaler.loop import Outcome, Turn
 from policies.scaling.decision import Binding
 
 AGAIN_SECONDS: Final = 300.0
+PUBLISHED: Final = "Published"
+EVERY_TIME: Final = frozenset({"Rescaled", PUBLISHED})
+"""Reasons of changes, each of which is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Repetition:
 
     def is_news(self, announcement: Announcement, now_seconds: float) -> bool:
         """True at the first of its kind, for every change of replicas, and for a lasting one now and then."""
-        same = announcement.reason == self._reason and announcement.reason != "Rescaled"
+        same = announcement.reason == self._reason and announcement.reason not in EVERY_TIME
         if same and now_seconds - self._told_at < AGAIN_SECONDS:
             return False
         self._reason, self._told_at = announcement.reason, now_seconds

@@ -64,7 +64,7 @@ def _one_target(folder: Path, name: str) -> str:
 _ENDINGS = {
     Outcome.UNCHANGED: "nothing to change",
     Outcome.RESCALED: "written to scale",
-    Outcome.SHADOWED: "in shadow mode: not written",
+    Outcome.SHADOWED: "not written: its mode leaves that to others",
     Outcome.BLIND: "the target could not be seen, so nothing was decided",
     Outcome.OVERTAKEN: "not written: somebody else had changed the number",
     Outcome.REFUSED: "refused by the API server",

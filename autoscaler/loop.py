@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     """The decision is the number in force."""
     RESCALED = "rescaled"
     SHADOWED = "shadowed"
-    """A change was decided, and in shadow mode not written."""
+    """A change was decided, and by the mode not written here."""
     BLIND = "blind"
     """The fleet could not be seen: nothing was decided."""
     OVERTAKEN = "overtaken"

@@ -16,8 +16,9 @@ from typing import Final, NoReturn
 
 from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
 from autoscaler.journal import Journal
+from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.schedule import share_of_tick
-from autoscaler.service import Service, Target, target_of
+from autoscaler.service import Service, Target, patience_seconds, target_of
 from autoscaler.telemetry import BY_NAME, Telemetry
 from autoscaler.web import application
 from cluster.errors import ClusterError
@@ -25,8 +26,8 @@ from cluster.files import ConfigError, unreadable
 from cluster.kubernetes import Cluster
 from cluster.pages import listen
 from cluster.prometheus import Prometheus
+from policies.scaling.resource import Mode, PrometheusLabels, VLLMAutoscaler
 from policies.scaling.resource import Prometheus as PrometheusSettings
-from policies.scaling.resource import PrometheusLabels, VLLMAutoscaler
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ async def serve(options: Options) -> None:
         cluster = await _connected(options)
         parts.push_async_callback(cluster.close, EVENTS_SECONDS)
         telemetry.sources.append(lambda: _kubernetes_numbers(cluster))
-        targets = _targets(options.resources, cluster, telemetry, parts, options.tick_seconds)
+        numbers = PublishedNumbers()
+        telemetry.sources.append(numbers.gauges)
+        targets = _targets(options.resources, cluster, telemetry, numbers, parts, options.tick_seconds)
         service = Service(targets, telemetry, tick_seconds=options.tick_seconds, journal=journal)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
@@ -126,6 +129,7 @@ def _targets(
     resources: Sequence[VLLMAutoscaler],
     cluster: Cluster,
     telemetry: Telemetry,
+    numbers: PublishedNumbers,
     parts: AsyncExitStack,
     tick_seconds: float,
 ) -> list[Target]:
@@ -143,7 +147,18 @@ def _targets(
         _, readings, pasts = servers[settings]
         fleet = ClusterFleet(resource, cluster, readings, pasts)
         phase = share_of_tick(settings.model_dump_json())
-        target = target_of(resource, fleet, tick_seconds=tick_seconds, phase=phase, tell=fleet.tell, refill=fleet.past)
+        pass_on = None
+        if resource.spec.mode is Mode.PUBLISH:
+            pass_on = numbers.add(resource, patience_seconds(resource, tick_seconds))
+        target = target_of(
+            resource,
+            fleet,
+            tick_seconds=tick_seconds,
+            phase=phase,
+            tell=fleet.tell,
+            pass_on=pass_on,
+            refill=fleet.past,
+        )
         targets.append(target)
     telemetry.sources.append(lambda: _prometheus_numbers(servers.values()))
     return targets

@@ -37,6 +37,8 @@ REFILL_SECONDS: Final = 60.0
 
 Tell = Callable[[Announcement], Awaitable[None]]
 """Writes a Kubernetes event on a target; returns at once and never fails."""
+PassOn = Callable[[Turn], Awaitable[Announcement | None]]
+"""Hands a decision to those who scale in our place; what is to be told of it, None where the turn speaks for itself."""
 Refill = Callable[[], Awaitable[Sequence[LoadBin]]]
 """Reads a target's past back from where its metrics are kept, or raises a ClusterError."""
 
@@ -52,6 +54,8 @@ class Target:
     phase: float = 0.0
     """Where in the tick its turns begin, 0 to 1; targets that share a reading share it."""
     tell: Tell | None = None
+    pass_on: PassOn | None = None
+    """In the modes in which others scale by what is decided here."""
     refill: Refill | None = None
     history: History = field(default_factory=History)
     past: Sequence[LoadBin] = ()
@@ -71,10 +75,19 @@ class Target:
         return self.resource.spec.mode is Mode.SHADOW
 
     @property
+    def scales(self) -> bool:
+        """Whether it is we who write the number of replicas."""
+        return self.resource.spec.mode is Mode.ACTIVE
+
+    @property
     def patience_seconds(self) -> float:
         """How long it may go without a turn before it is stuck."""
-        timeout = self.resource.spec.prometheus.timeout_seconds
-        return TICKS_UNTIL_STUCK * self.policy.tick_seconds + timeout
+        return patience_seconds(self.resource, self.policy.tick_seconds)
+
+
+def patience_seconds(resource: VLLMAutoscaler, tick_seconds: float) -> float:
+    """How long a target may go without a turn before it is stuck, and what it last said is stale."""
+    return TICKS_UNTIL_STUCK * tick_seconds + resource.spec.prometheus.timeout_seconds
 
 
 def target_of(
@@ -84,6 +97,7 @@ def target_of(
     tick_seconds: float,
     phase: float = 0.0,
     tell: Tell | None = None,
+    pass_on: PassOn | None = None,
     refill: Refill | None = None,
 ) -> Target:
     """A target before its first turn."""
@@ -96,6 +110,7 @@ def target_of(
         figures=Figures(resource.metadata.namespace, resource.metadata.name, resource.spec.mode is Mode.SHADOW),
         phase=phase,
         tell=tell,
+        pass_on=pass_on,
         refill=refill,
     )
 
@@ -229,7 +244,7 @@ class Service:
     async def turn(self, target: Target) -> None:
         """One turn of one target, and everything that is told of it."""
         _remember_past(target)
-        ended = await turn(_Watched(target), target.history, target.policy, shadow=target.shadow)
+        ended = await turn(_Watched(target), target.history, target.policy, shadow=not target.scales)
         target.history = ended.history
         if ended.observation and target.first_seen_at is None:
             target.first_seen_at = ended.observation.time
@@ -237,12 +252,21 @@ class Service:
         target.figures.follow(ended, now, self._tick_seconds)
         if self._journal:
             self._journal.record(Entry.of(target.resource.key, now, ended))
-        await self._announce(target, ended)
-        if ended.observation:
+        passed_on = await self._pass_on(target, ended)
+        await self._announce(target, passed_on or announcement(ended, target.expected), ended)
+        if ended.observation and target.pass_on is None:
             target.expected = ended.replicas_in_force
 
-    async def _announce(self, target: Target, ended: Turn) -> None:
-        said = announcement(ended, target.expected)
+    async def _pass_on(self, target: Target, ended: Turn) -> Announcement | None:
+        if target.pass_on is None:
+            return None
+        target.writing = True
+        try:
+            return await target.pass_on(ended)
+        finally:
+            target.writing = False
+
+    async def _announce(self, target: Target, said: Announcement, ended: Turn) -> None:
         if said.reason == "ScaledByOther":
             target.figures.count("preheat_scaled_by_others_total")
         news = target.repetition.is_news(said, asyncio.get_running_loop().time())

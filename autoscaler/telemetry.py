@@ -41,6 +41,12 @@ METRICS: Final = tuple(
         ("preheat_replicas_desired", "gauge", TARGET, "`spec.replicas` of the scale, as last read"),
         ("preheat_replicas_wanted", "gauge", TARGET, "Replicas wished for, before damping and bounds"),
         ("preheat_replicas_decided", "gauge", TARGET, "Replicas decided on, after damping and bounds"),
+        (
+            "preheat_replicas_published",
+            "gauge",
+            TARGET,
+            "The number that others follow, in mode Publish; absent while there is none, or it is stale",
+        ),
         ("preheat_replicas_ready", "gauge", TARGET, "Pods that serve"),
         ("preheat_replicas_coming", "gauge", TARGET, "Pods created and expected, not ready yet"),
         ("preheat_horizon_seconds", "gauge", TARGET, "How far ahead a replica asked for now would serve"),

@@ -203,6 +203,10 @@ class Mode(StrEnum):
     ACTIVE = "Active"
     SHADOW = "Shadow"
     """Decides, writes nothing."""
+    PUBLISH = "Publish"
+    """Publishes the number, for an HPA or KEDA to follow."""
+    FLOOR = "Floor"
+    """Raises the fewest replicas of somebody's HPA or ScaledObject ahead of need, and gives them back after."""
 
 
 class Spec(Settings):
@@ -333,7 +337,7 @@ _REMEDIES = {
     "spec.coldStartSeconds": "write how long a pod takes from created to ready, such as 120, or leave it out",
     "spec.prometheus": 'write prometheus: {url: "http://HOST:PORT"}',
     "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
-    "spec.mode": "write Active or Shadow",
+    "spec.mode": "write Active, Shadow, Publish or Floor",
 }
 _PLACEHOLDERS = {
     "string": "text in quotes",

@@ -134,7 +134,7 @@ def test_only_target_ceiling_objectives_and_prometheus_are_needed() -> None:
         ("spec.prometheus.url", "http://host:99999", "spec.prometheus.url: 'http://host:99999' is not a URL"),
         ("spec.prometheus.url", "http://me:secret@host", "spec.prometheus.url: credentials do not belong"),
         ("spec.prometheus.certFile", "a", "spec.prometheus: certFile and keyFile belong together"),
-        ("spec.mode", "shadow", 'spec.mode is "shadow": it must be Active or Shadow'),
+        ("spec.mode", "shadow", 'spec.mode is "shadow": it must be Active, Shadow, Publish or Floor'),
         ("spec.scaleTargetRef.kind", "deploy", 'spec.scaleTargetRef.kind is "deploy": it is not written as'),
     ],
 )
