@@ -33,7 +33,8 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 
 
 @main.command()
-@click.option("--config", type=_file, required=True, metavar="FILE", help="One VLLMAutoscaler a document.")
+@click.option("--config", type=_file, metavar="FILE", help="One VLLMAutoscaler a document; else those of the cluster.")
+@click.option("--namespace", metavar="NAME", help="Follow the resources of this namespace only.")
 @_kubeconfig
 @_context
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where /metrics, /healthz, /readyz are served.")
@@ -44,7 +45,8 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 @click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
 @click.option("--verbose", is_flag=True, help="Log every decision, not only what is new.")
 def autoscaler(
-    config: Path,
+    config: Path | None,
+    namespace: str | None,
     kubeconfig: str | None,
     context: str | None,
     host: str,
@@ -53,17 +55,19 @@ def autoscaler(
     journal: Path | None,
     verbose: bool,
 ) -> None:
-    """Scale the targets of a file ahead of their load."""
+    """Scale the targets of a cluster's VLLMAutoscaler resources, or of a file's, ahead of their load."""
     from autoscaler.config import load
     from cluster import logs
     from cluster.files import ConfigError
 
     logs.configure(verbose=verbose)
     try:
-        resources = load(config)
+        if config and namespace:
+            _mend(["--namespace chooses among the cluster's resources, and --config names a file: give one of the two"])
+        resources = load(config) if config else None
         from autoscaler import program  # takes a second or two: a mistake in the file is told before it
 
-        program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal))
+        program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal, namespace))
     except ConfigError as error:
         _mend(error.problems)
 

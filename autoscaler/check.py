@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine, missing_files
-from autoscaler.program import identity
+from autoscaler.servers import identity
 from cluster import vllm_metrics
 from cluster.errors import ClusterError
 from cluster.kubernetes import Cluster

@@ -104,6 +104,11 @@ class ClusterFleet:
         readings.members += 1
         pasts.members += 1
 
+    def close(self) -> None:
+        """No longer be waited for by those that ask together with it."""
+        self._readings.members -= 1
+        self._pasts.members -= 1
+
     async def observe(self, previous: Observation | None) -> Observation:
         """The target as both servers show it now."""
         state = await self._kubernetes.target(self._ref, self._namespace)

@@ -7,27 +7,25 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from autoscaler.cluster_fleet import ClusterFleet, Pasts, Readings, shared_pasts, shared_readings
+from autoscaler.controller import Controller
 from autoscaler.journal import Journal
 from autoscaler.publish.numbers import PublishedNumbers
-from autoscaler.schedule import share_of_tick
-from autoscaler.service import Service, Target, patience_seconds, target_of
-from autoscaler.telemetry import BY_NAME, Telemetry
+from autoscaler.servers import Numbers, Servers
+from autoscaler.service import Service
+from autoscaler.targets import Targets
+from autoscaler.telemetry import Telemetry
 from autoscaler.web import application
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
 from cluster.kubernetes import Cluster
 from cluster.pages import listen
-from cluster.prometheus import Prometheus
-from policies.scaling.resource import Mode, PrometheusLabels, VLLMAutoscaler
-from policies.scaling.resource import Prometheus as PrometheusSettings
+from policies.scaling.resource import VLLMAutoscaler
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +37,16 @@ EVENTS_SECONDS: Final = 0.3
 class Options:
     """What the command line says; the file is read already."""
 
-    resources: tuple[VLLMAutoscaler, ...]
+    resources: tuple[VLLMAutoscaler, ...] | None
+    """Of a file; None: those of the cluster are followed."""
     kubeconfig: str | None = None
     context: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     tick_seconds: float = 15.0
     journal: Path | None = None
+    namespace: str | None = None
+    """Whose resources are followed; None: those of all."""
 
 
 def run(options: Options) -> NoReturn:
@@ -83,23 +84,50 @@ async def serve(options: Options) -> None:
         telemetry.sources.append(lambda: _kubernetes_numbers(cluster))
         numbers = PublishedNumbers()
         telemetry.sources.append(numbers.gauges)
-        targets = _targets(options.resources, cluster, telemetry, numbers, parts, options.tick_seconds)
-        service = Service(targets, telemetry, tick_seconds=options.tick_seconds, journal=journal)
+        servers = Servers()
+        parts.callback(servers.close)
+        telemetry.sources.append(servers.numbers)
+        service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal)
+        targets = Targets(cluster, servers, service, numbers, options.tick_seconds)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
         log.info(
-            "started: %d targets, a turn every %g s, pages on port %d",
-            *(len(targets), options.tick_seconds, port),
+            "started: %s, a turn every %g s, pages on port %d",
+            *(_followed(options), options.tick_seconds, port),
             extra={"host": options.host, "port": port, "cluster": cluster.host},
         )
         running = asyncio.create_task(service.run())
+        working = asyncio.create_task(_work(options, cluster, targets))
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([running, working, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         log.info("stopping: writes in flight are finished first")
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
         await service.stop()
         await running
+        if not working.cancelled() and (mistake := working.exception()):
+            raise mistake
     log.info("stopped")
+
+
+def _followed(options: Options) -> str:
+    if options.resources is not None:
+        return f"{len(options.resources)} targets"
+    return (
+        f"the resources of namespace '{options.namespace}'" if options.namespace else "the resources of all namespaces"
+    )
+
+
+async def _work(options: Options, cluster: Cluster, targets: Targets) -> None:
+    """Have targets at work until it is cancelled."""
+    if options.resources is None:
+        controller = Controller(cluster, cluster.autoscalers(options.namespace), targets)
+        targets.service.problem = lambda: controller.problem
+        await controller.run()
+    for resource in options.resources or ():
+        targets.begin(resource)
+    await asyncio.Event().wait()
 
 
 def _version() -> str:
@@ -125,53 +153,6 @@ async def _connected(options: Options) -> Cluster:
         raise ConfigError((str(error),)) from error
 
 
-def _targets(
-    resources: Sequence[VLLMAutoscaler],
-    cluster: Cluster,
-    telemetry: Telemetry,
-    numbers: PublishedNumbers,
-    parts: AsyncExitStack,
-    tick_seconds: float,
-) -> list[Target]:
-    """Every target; those of one Prometheus share its readings, and so the place of their turns in the tick."""
-    servers: dict[PrometheusSettings, tuple[Prometheus, Readings, Pasts]] = {}
-    targets = []
-    for resource in resources:
-        settings = identity(resource.spec.prometheus)
-        if settings not in servers:
-            prometheus = Prometheus(settings)
-            shared = prometheus, shared_readings(prometheus), shared_pasts(prometheus)
-            servers[settings] = shared
-            for part in shared:
-                parts.callback(part.close)
-        _, readings, pasts = servers[settings]
-        fleet = ClusterFleet(resource, cluster, readings, pasts)
-        phase = share_of_tick(settings.model_dump_json())
-        pass_on = None
-        if resource.spec.mode is Mode.PUBLISH:
-            pass_on = numbers.add(resource, patience_seconds(resource, tick_seconds))
-        target = target_of(
-            resource,
-            fleet,
-            tick_seconds=tick_seconds,
-            phase=phase,
-            tell=fleet.tell,
-            pass_on=pass_on,
-            refill=fleet.past,
-        )
-        targets.append(target)
-    telemetry.sources.append(lambda: _prometheus_numbers(servers.values()))
-    return targets
-
-
-def identity(settings: PrometheusSettings) -> PrometheusSettings:
-    """The settings without what differs between the targets of one server."""
-    return settings.model_copy(update={"arrivals": None, "labels": PrometheusLabels()})
-
-
-Numbers = Iterable[tuple[str, tuple[str, ...], float]]
-
-
 def _kubernetes_numbers(cluster: Cluster) -> Numbers:
     counters = cluster.counters
     yield "preheat_kubernetes_requests_total", (), counters.requests
@@ -181,25 +162,3 @@ def _kubernetes_numbers(cluster: Cluster) -> Numbers:
     yield "preheat_kubernetes_watch_age_seconds", (), cluster.watch_age_seconds
     yield "preheat_events_written_total", (), counters.events_written
     yield "preheat_events_dropped_total", (), counters.events_failed + counters.events_suppressed
-
-
-def _prometheus_numbers(servers: Iterable[tuple[Prometheus, Readings, Pasts]]) -> Numbers:
-    """By URL: one that is asked as several identities is one server, whose counts add up."""
-    numbers: dict[tuple[str, tuple[str, ...]], float] = {}
-    for name, labels, value in (number for server in servers for number in _server_numbers(*server[:2])):
-        before = numbers.get((name, labels), 0.0)
-        counts = BY_NAME[name].kind == "counter"
-        numbers[name, labels] = before + value if counts else max(before, value, key=abs)
-    return [(name, labels, value) for (name, labels), value in numbers.items()]
-
-
-def _server_numbers(prometheus: Prometheus, readings: Readings) -> Numbers:
-    connection = prometheus.connection
-    url = connection.settings.url
-    yield "preheat_prometheus_requests_total", (url,), connection.requests_made
-    for kind, times in tuple(connection.errors_by_kind.items()):
-        yield "preheat_prometheus_errors_total", (url, kind), times
-    yield "preheat_prometheus_remarks_total", (url,), prometheus.remarks_made
-    yield "preheat_prometheus_dropped_series", (url,), prometheus.dropped_series
-    yield "preheat_prometheus_reading_seconds", (url,), readings.seconds
-    yield "preheat_prometheus_clock_ahead_seconds", (url,), prometheus.clock_ahead_seconds

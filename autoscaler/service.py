@@ -41,6 +41,8 @@ PassOn = Callable[[Turn], Awaitable[Announcement | None]]
 """Hands a decision to those who scale in our place; what is to be told of it, None where the turn speaks for itself."""
 Refill = Callable[[], Awaitable[Sequence[LoadBin]]]
 """Reads a target's past back from where its metrics are kept, or raises a ClusterError."""
+Report = Callable[[Turn], None]
+"""Hears of every turn when it is over; returns at once and never fails."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Target:
     pass_on: PassOn | None = None
     """In the modes in which others scale by what is decided here."""
     refill: Refill | None = None
+    report: Report | None = None
     history: History = field(default_factory=History)
     past: Sequence[LoadBin] = ()
     """Read back, and not yet part of the history."""
@@ -66,6 +69,8 @@ class Target:
     """What the last turn left in force, None where that is unknown."""
     repetition: Repetition = field(default_factory=Repetition)
     writing: bool = False
+    leaving: bool = False
+    """No further turn is wanted of it."""
     had_turn: bool = False
     last_turn_at: float | None = None
     """On the loop's clock; None until its turns begin."""
@@ -99,6 +104,8 @@ def target_of(
     tell: Tell | None = None,
     pass_on: PassOn | None = None,
     refill: Refill | None = None,
+    report: Report | None = None,
+    history: History | None = None,
 ) -> Target:
     """A target before its first turn."""
     # Refits cost more than turns: they are spread over their period, whatever the turns share.
@@ -112,6 +119,8 @@ def target_of(
         tell=tell,
         pass_on=pass_on,
         refill=refill,
+        report=report,
+        history=history or History(),
     )
 
 
@@ -133,7 +142,7 @@ class _Watched:
 
 
 class Service:
-    """All targets of the process."""
+    """All targets of the process; they come and go while it runs."""
 
     def __init__(
         self,
@@ -144,31 +153,58 @@ class Service:
         journal: Journal | None = None,
         refill_seconds: float = REFILL_SECONDS,
     ) -> None:
-        self.targets = targets
+        self.targets = list(targets)
         self.telemetry = telemetry
+        self.problem: Callable[[], str] | None = None
+        """Why the program is not ready, "" if it is, where that is not a matter of first turns."""
         self._tick_seconds = tick_seconds
         self._journal = journal
         self._refill_seconds = refill_seconds
         self._tasks: dict[asyncio.Task[None], Target] = {}
-        self._stopping = False
+        self._start: float | None = None
+        self._stopping = asyncio.Event()
         telemetry.targets.extend(target.figures for target in targets)
 
     async def run(self) -> None:
-        """Read every past back, then take turns until `stop`."""
-        start = asyncio.get_running_loop().time()
-        self._tasks = {
-            asyncio.create_task(self._run(target, start), name=target.resource.key): target for target in self.targets
-        }
+        """Of every target read the past back, then take turns, until `stop`."""
+        self._start = asyncio.get_running_loop().time()
+        for target in self.targets:
+            self._begin(target)
+        await self._stopping.wait()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def add(self, target: Target) -> None:
+        """One target more, from now on."""
+        self.targets.append(target)
+        self.telemetry.targets.append(target.figures)
+        self._begin(target)
+
+    async def remove(self, target: Target) -> None:
+        """Let go of a target as it is; a write in flight ends first."""
+        self.targets.remove(target)
+        self.telemetry.targets.remove(target.figures)
+        await self._end([task for task, its in self._tasks.items() if its is target])
 
     async def stop(self) -> None:
         """End what can be broken off at once, and let writes in flight end."""
-        self._stopping = True
-        for task, target in self._tasks.items():
-            if not target.writing:
-                task.cancel()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+        self._stopping.set()
+        await self._end(list(self._tasks))
+
+    def _begin(self, target: Target) -> None:
+        if self._start is not None and not self._stopping.is_set():
+            task = asyncio.create_task(self._run(target, self._start), name=target.resource.key)
+            self._tasks[task] = target
+            task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            target = self._tasks.get(task)
+            if target is not None:
+                target.leaving = True
+                if not target.writing:
+                    task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
             for task in late:
                 task.cancel()
 
@@ -224,7 +260,7 @@ class Service:
         loop = asyncio.get_running_loop()
         target.last_turn_at = loop.time()
         number = schedule.number_at_or_after(loop.time())
-        while not self._stopping:
+        while not target.leaving:
             due = schedule.due(number)
             await asyncio.sleep(due - loop.time())
             begun = loop.time()
@@ -256,6 +292,8 @@ class Service:
         await self._announce(target, passed_on or announcement(ended, target.expected), ended)
         if ended.observation and target.pass_on is None:
             target.expected = ended.replicas_in_force
+        if target.report:
+            target.report(ended)
 
     async def _pass_on(self, target: Target, ended: Turn) -> Announcement | None:
         if target.pass_on is None:

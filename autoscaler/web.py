@@ -34,10 +34,15 @@ async def _healthz(request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    waiting = request.app[_SERVICE].waiting()
-    if waiting:
-        return web.Response(status=503, text=f"no turn yet: {_named(waiting)}\n")
-    return web.Response(text="ok\n")
+    service = request.app[_SERVICE]
+    # Resources come and go while the program is well; the targets of a file are what it was started for.
+    problem = service.problem() if service.problem else _first_turns(service)
+    return web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
+
+
+def _first_turns(service: Service) -> str:
+    waiting = service.waiting()
+    return f"no turn yet: {_named(waiting)}" if waiting else ""
 
 
 def _named(targets: list[str]) -> str:

@@ -17,6 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from cluster import credentials, ownership, rights
 from cluster.api import Api, Counters, Pace, StatusError, meaning
+from cluster.autoscalers import Autoscalers
 from cluster.discovery import Discovery, Resource
 from cluster.errors import ClusterError, RefusedError, TargetNotFoundError
 from cluster.events import Events, EventType, Subject
@@ -69,6 +70,10 @@ class Cluster:
         """Of the watch that has been silent for longest; 0 while nothing is watched."""
         ages = (w.seconds_since_heard for n in self._namespaces.values() for w in n.watches())
         return max(ages, default=0.0)
+
+    def autoscalers(self, namespace: str | None) -> Autoscalers:
+        """The resources of one namespace, or of all."""
+        return Autoscalers(self._api, self._discovery, namespace, pace=self._pace, counters=self.counters)
 
     async def version(self) -> str:
         """The server's own version: the shortest way to learn whether it answers at all."""

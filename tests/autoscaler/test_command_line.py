@@ -127,12 +127,17 @@ def test_explain_prints_a_story_or_what_to_ask(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [["autoscaler"], ["check"], ["explain", "x"], ["autoscaler", "--tick", "0"]])
+@pytest.mark.parametrize("words", [["check"], ["explain", "x"], ["autoscaler", "--tick", "0"]])
 def test_what_a_command_needs_is_said_by_the_command_line_itself(words: list[str]) -> None:
     result = invoke(*words)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert "Error: " in result.stderr
+
+
+def test_a_file_and_a_namespace_of_the_cluster_exclude_each_other(file: Path) -> None:
+    (sentence,) = refused(invoke("autoscaler", "--config", file, "--namespace", "inference"))
+    assert sentence.startswith("--namespace chooses among the cluster's resources, and --config names a file")
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:

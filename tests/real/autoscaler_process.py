@@ -35,15 +35,25 @@ def preheat(*words: str | Path) -> subprocess.CompletedProcess[str]:
 class Autoscaler:
     """Runs from `with` to its end; then it must have stopped by itself, in time and without a traceback."""
 
-    def __init__(self, folder: Path, resources: Sequence[Json], kubeconfig: Path, *, tick_seconds: float = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resources: Sequence[Json] | None,
+        kubeconfig: Path,
+        *,
+        tick_seconds: float = 1,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Of a file with these resources, or of the cluster's own."""
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "targets.yaml"
-        self.config.write_text(yaml.safe_dump_all(resources))
+        self.config.write_text(yaml.safe_dump_all(resources or ()))
+        source = ("--config", self.config) if resources is not None else ()
         self.journal = folder / "journal"
         self.log = folder / "autoscaler.log"
         self.log.touch()
         self.command: list[str | Path] = [
-            *(PREHEAT, "autoscaler", "--config", self.config, "--kubeconfig", kubeconfig),
+            *(PREHEAT, "autoscaler", *source, "--kubeconfig", kubeconfig, *options),
             *("--port", "0", "--tick", str(tick_seconds), "--journal", self.journal),
         ]
         self._port = 0

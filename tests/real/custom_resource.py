@@ -53,3 +53,49 @@ def refusal(api: Api, document: Json) -> str:
             raise
         return str(error)
     return ""
+
+
+class Resource:
+    """One object of its namespace, and what is said on it."""
+
+    def __init__(self, api: Api, document: Json) -> None:
+        self.api = api
+        self.namespace: str = document["metadata"]["namespace"]
+        self.name: str = document["metadata"]["name"]
+        self.path = f"{collection(self.namespace)}/{self.name}"
+        self.document = document
+
+    def create(self) -> Resource:
+        self.api.create(collection(self.namespace), self.document)
+        return self
+
+    def change(self, **spec: object) -> None:
+        self.api.patch(self.path, {"spec": spec})
+
+    def delete(self) -> None:
+        self.api.delete(self.path)
+
+    @property
+    def status(self) -> Json:
+        found: Json = self.api.get(self.path).get("status", {})
+        return found
+
+    def condition(self, type_: str) -> Json:
+        """Empty while it is not there."""
+        return next((each for each in self.status.get("conditions", []) if each["type"] == type_), {})
+
+    def wait_condition(self, type_: str, status: str, reason: str = "", *, within: float = 60) -> Json:
+        def as_wished() -> Json | None:
+            found = self.condition(type_)
+            return found if found.get("status") == status and reason in ("", found["reason"]) else None
+
+        return wait_until(
+            as_wished, within=within, what=lambda: f"{type_} {status} {reason} on {self.name}: {self.status}"
+        )
+
+    def events(self) -> list[Json]:
+        found = self.api.items(
+            f"/api/v1/namespaces/{self.namespace}/events",
+            fieldSelector=f"involvedObject.name={self.name},involvedObject.kind=VLLMAutoscaler",
+        )
+        return sorted(found, key=lambda event: str(event["firstTimestamp"]))

@@ -45,6 +45,12 @@ OF_A_STATEFUL_SET = [
     ("get", "apps", "statefulsets/scale"),
     ("patch", "apps", "statefulsets/scale"),
 ]
+# Proven in test_resources_followed.py: a file needs none of them.
+OF_RESOURCES = [
+    ("list", "autoscaling.preheat.dev", "vllmautoscalers"),
+    ("watch", "autoscaling.preheat.dev", "vllmautoscalers"),
+    ("patch", "autoscaling.preheat.dev", "vllmautoscalers/status"),
+]
 TAKEN_AWAY = [(deployment(), *right) for right in OF_A_DEPLOYMENT] + [
     (stateful_set(), *right) for right in OF_A_STATEFUL_SET if right not in COMMON
 ]
@@ -74,7 +80,7 @@ def test_the_shipped_role_holds_the_rights_below_and_no_other() -> None:
         for group in rule["apiGroups"]
         for resource_ in rule["resources"]
     }
-    assert shipped == {*OF_A_DEPLOYMENT, *OF_A_STATEFUL_SET}
+    assert shipped == {*OF_A_DEPLOYMENT, *OF_A_STATEFUL_SET, *OF_RESOURCES}
 
 
 @pytest.fixture(scope="module")

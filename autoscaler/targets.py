@@ -1,0 +1,72 @@
+"""From a resource to a target at work, and back: the fleet, the server that measures it, and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoscaler.cluster_fleet import ClusterFleet
+from autoscaler.events import Announcement
+from autoscaler.publish.numbers import PublishedNumbers
+from autoscaler.schedule import share_of_tick
+from autoscaler.servers import Servers, identity
+from autoscaler.service import PassOn, Report, Service, Target, Tell, patience_seconds, target_of
+from cluster.kubernetes import Cluster
+from policies.scaling.history import History
+from policies.scaling.resource import Mode, VLLMAutoscaler
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Begins and ends targets of one service in one cluster."""
+
+    cluster: Cluster
+    servers: Servers
+    service: Service
+    numbers: PublishedNumbers
+    tick_seconds: float
+
+    def begin(
+        self,
+        resource: VLLMAutoscaler,
+        *,
+        report: Report | None = None,
+        tell_also: Tell | None = None,
+        history: History | None = None,
+    ) -> Target:
+        """Its turns begin; those of one Prometheus share its readings, and so the place of their turns in the tick."""
+        settings = resource.spec.prometheus
+        server = self.servers.take(settings)
+        fleet = ClusterFleet(resource, self.cluster, server.readings, server.pasts)
+
+        async def tell(said: Announcement) -> None:
+            await fleet.tell(said)
+            if tell_also:
+                await tell_also(said)
+
+        target = target_of(
+            resource,
+            fleet,
+            tick_seconds=self.tick_seconds,
+            phase=share_of_tick(identity(settings).model_dump_json()),
+            tell=tell,
+            pass_on=self._pass_on(resource),
+            refill=fleet.past,
+            report=report,
+            history=history,
+        )
+        self.service.add(target)
+        return target
+
+    async def end(self, target: Target) -> None:
+        """Its turns end, a write in flight first; the fleet stays as it is."""
+        await self.service.remove(target)
+        if isinstance(target.fleet, ClusterFleet):
+            target.fleet.close()
+        self.servers.leave(target.resource.spec.prometheus)
+        self.numbers.remove(target.resource.metadata.namespace, target.resource.metadata.name)
+
+    def _pass_on(self, resource: VLLMAutoscaler) -> PassOn | None:
+        """What hands its decisions to others, in the modes in which they scale."""
+        if resource.spec.mode is Mode.PUBLISH:
+            return self.numbers.add(resource, patience_seconds(resource, self.tick_seconds))
+        return None

@@ -1,0 +1,180 @@
+"""`preheat autoscaler` follows the resources of a cluster: live, each on its own, told on the object itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.parts.control_plane import ControlPlane
+from tests.parts.fixtures import new_namespace, running_prometheus
+from tests.parts.kubernetes_api import Json
+from tests.parts.processes import wait_until
+from tests.parts.prometheus import Prometheus
+from tests.real.access import ACCOUNT, apply_shipped, grant
+from tests.real.autoscaler_process import Autoscaler
+from tests.real.custom_resource import Resource, install
+from tests.real.simulated_pods import SimulatedPods
+from tests.real.test_rights import OF_RESOURCES, without
+from tests.real.workloads import Workload, deployment, resource
+
+pytestmark = pytest.mark.cluster
+
+
+@dataclass
+class Followed:
+    """A namespace whose resources are followed, with the shipped rights and no other."""
+
+    control_plane: ControlPlane
+    prometheus: Prometheus
+    namespace: str
+    autoscaler: Autoscaler
+
+    def target(self, name: str, replicas: int = 1) -> Workload:
+        made = Workload(self.control_plane, self.namespace, deployment(name))
+        made.create(replicas, cold_start_seconds=0)
+        return made
+
+    def resource(self, target: Workload, name: str = "", prometheus: Json | None = None, **spec: object) -> Resource:
+        document = resource(target, self.prometheus, **spec)
+        document["metadata"]["name"] = name or target.name
+        document["spec"]["prometheus"] |= prometheus or {}
+        return Resource(self.control_plane.api, document)
+
+    def status_writes(self) -> float:
+        pages = requests.get(
+            f"{self.control_plane.url}/metrics",
+            headers=dict(self.control_plane.api.session.headers),
+            verify=str(self.control_plane.ca),
+            timeout=10,
+        ).text
+        counted = re.findall(
+            r'^apiserver_request_total\{[^}]*resource="vllmautoscalers"[^}]*subresource="status"[^}]*\} (\S+)$',
+            pages,
+            re.MULTILINE,
+        )
+        return sum(map(float, counted))
+
+
+@pytest.fixture(scope="module")
+def followed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    folder = tmp_path_factory.mktemp("followed")
+    (folder / "overlay").mkdir()
+    install(control_plane)
+    with ExitStack() as stack:
+        namespace = stack.enter_context(new_namespace(control_plane))
+        prometheus = stack.enter_context(running_prometheus(folder / "prometheus"))
+        kubeconfig = apply_shipped(control_plane, folder / "overlay", namespace)
+        process = Autoscaler(folder, None, kubeconfig, options=("--namespace", namespace))
+        yield Followed(control_plane, prometheus, namespace, stack.enter_context(process))
+
+
+def test_a_resource_is_taken_up_changed_and_let_go_of(followed: Followed) -> None:
+    target = followed.target("living")
+    with SimulatedPods(followed.control_plane, followed.prometheus, followed.namespace, app="living"):
+        made = followed.resource(target, minReplicas=2).create()
+        wait_until(lambda: target.desired == 2, within=60, what="its floor")
+        ready = made.wait_condition("Ready", "True")
+        assert ready["observedGeneration"] == 1
+        made.wait_condition("MetricsAvailable", "True", "Fresh")
+        made.wait_condition("ScalingActive", "True")
+        made.wait_condition("Learning", "True")
+        wait_until(lambda: made.status["replicasSummary"] == "2/2/2", within=60, what=lambda: str(made.status))
+        newest = made.status["lastDecisions"][0]
+        assert (newest["before"], newest["after"], newest["reason"]) == (1, 2, "floor")
+        for events in (made.events, target.events):
+            wait_until(lambda: "Rescaled" in [each["reason"] for each in events()], within=30, what="the event")  # noqa: B023
+
+        made.change(minReplicas=3)
+        wait_until(lambda: target.desired == 3, within=60, what="its new floor")
+        changed = made.wait_condition("Ready", "True")
+        wait_until(lambda: made.status["observedGeneration"] == 2, within=60, what=lambda: str(made.status))
+        assert changed["lastTransitionTime"] == ready["lastTransitionTime"], "it was ready all the while"
+
+        made.delete()
+        followed.autoscaler.wait_line("let go of", target=made.namespace + "/living")
+        target.set_by_hand(1)  # below what was its floor: nobody is there to mind
+        assert target.desired == 1
+
+
+def test_what_is_wrong_is_said_on_the_object_and_concerns_no_other(followed: Followed) -> None:
+    well = followed.target("well")
+    cases: dict[str, tuple[Resource, str, str]] = {
+        "file": (
+            followed.resource(well, "file", prometheus={"url": "http://h", "bearerTokenFile": "/nowhere/token"}),
+            "InvalidSpec",
+            "spec.prometheus.bearerTokenFile: /nowhere/token: does not exist: check the path",
+        ),
+        "no-target": (
+            followed.resource(followed.target("other"), "no-target", scaleTargetRef=deployment("othe")),
+            "TargetNotFound",
+            "does not exist: did you mean 'other'?",
+        ),
+        "no-scale": (
+            followed.resource(well, "no-scale", scaleTargetRef={"apiVersion": "v1", "kind": "Pod", "name": "x"}),
+            "Refused",
+            "has no scale subresource",
+        ),
+        "no-kind": (
+            followed.resource(well, "no-kind", scaleTargetRef={"apiVersion": "x.dev/v1", "kind": "Y", "name": "x"}),
+            "Refused",
+            "does not serve x.dev/v1",
+        ),
+        "no-prometheus": (
+            followed.resource(followed.target("blind"), prometheus={"url": "http://127.0.0.1:9"}),
+            "MetricsUnavailable",
+            "refuses connections",
+        ),
+    }
+    served = followed.resource(well).create()
+    for made, _, _ in cases.values():
+        made.create()
+    second = followed.resource(well, "well-again").create()
+    with SimulatedPods(followed.control_plane, followed.prometheus, followed.namespace, app="well"):
+        for made, reason, sentence in cases.values():
+            said = made.wait_condition("Ready", "False", reason)
+            assert sentence in said["message"]
+            wait_until(made.events, within=30, what="an event that says so")
+        said = second.wait_condition("Conflicted", "True", "SameTarget")
+        assert f"{followed.namespace}/well scales Deployment 'well' already" in said["message"]
+        served.wait_condition("Ready", "True")
+        served.wait_condition("MetricsAvailable", "True")
+        served.delete()
+        second.wait_condition("Ready", "True", within=90)
+        second.wait_condition("Conflicted", "False")
+    for made in (second, *(made for made, _, _ in cases.values())):
+        made.delete()
+
+
+def test_a_fleet_at_rest_has_its_status_written_seldom(followed: Followed) -> None:
+    target = followed.target("resting")
+    with SimulatedPods(followed.control_plane, followed.prometheus, followed.namespace, app="resting"):
+        made = followed.resource(target).create()
+        made.wait_condition("MetricsAvailable", "True")
+        key = f"{followed.namespace}/resting"
+        followed.autoscaler.wait_turns(key, 3)
+        before = followed.status_writes()
+        followed.autoscaler.wait_turns(key, 6)
+        assert followed.status_writes() - before <= 2
+        made.delete()
+
+
+@pytest.mark.parametrize("right", OF_RESOURCES, ids=lambda right: f"{right[0]} {right[2]}")
+def test_each_right_on_resources_is_needed(followed: Followed, right: tuple[str, str, str], tmp_path: Path) -> None:
+    with new_namespace(followed.control_plane) as namespace:
+        api = followed.control_plane.api
+        api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": ACCOUNT}})
+        grant(followed.control_plane, namespace, without(*right), to_namespace=namespace, name="cut-down")
+        target = Workload(followed.control_plane, namespace, deployment("cut"))
+        target.create(1, cold_start_seconds=0)
+        document: Json = resource(target, followed.prometheus)
+        Resource(api, document).create()
+        kubeconfig = followed.control_plane.kubeconfig_of_service_account(namespace, ACCOUNT)
+        with Autoscaler(tmp_path, None, kubeconfig, options=("--namespace", namespace)) as autoscaler:
+            line = autoscaler.wait_line(f'lacks the right "{right[0]} {right[2]}"', within=60)
+            assert "add it to its Role" in line["message"]
