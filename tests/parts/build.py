@@ -1,4 +1,4 @@
-"""Builds the real parts from their pinned Go modules, once: Kubernetes and etcd, kwok, Prometheus.
+"""Builds the real parts from their pinned Go modules, once: Kubernetes and etcd, kwok, Prometheus, a CRD generator.
 
 What is built lies in a cache outside the checkout, a folder a part, named by everything that went into it:
 a changed pin builds anew, and an old checkout still finds its own. `python -m tests.parts.build` builds all
@@ -75,7 +75,13 @@ PROMETHEUS = Part(
     # The discoveries of a dozen clouds are most of its size; static targets and files stay.
     tags="remove_all_sd,netgo",
 )
-PARTS = {part.name: part for part in (KUBERNETES, KWOK, PROMETHEUS)}
+CRDS = Part(
+    "crds",
+    {"controller-gen": "sigs.k8s.io/controller-tools/cmd/controller-gen"},
+    "sigs.k8s.io/controller-tools",
+    (),
+)
+PARTS = {part.name: part for part in (KUBERNETES, KWOK, PROMETHEUS, CRDS)}
 
 
 def cache() -> Path:

@@ -24,6 +24,7 @@ from tests.parts.processes import Process, free_ports, wait_until
 from tests.real.autoscaler_process import PREHEAT
 
 MANIFESTS = ROOT / "manifests" / "scheduler_extender"
+OVERLAY = ROOT / "manifests" / "overlays" / "second-scheduler"
 HOME = "preheat-system"
 TAINT = "preheat.dev/placed"
 H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
@@ -248,8 +249,7 @@ class Placing:
 def placing_in(control_plane: ControlPlane, folder: Path) -> Iterator[Placing]:
     """`kubectl apply -k` of what is shipped, and the extender started twice under its account."""
     control_plane.kubectl("apply", "-f", MANIFESTS / "namespace.yaml")
-    control_plane.kubectl("apply", "-k", MANIFESTS)
-    control_plane.kubectl("apply", "-f", MANIFESTS / "second_scheduler" / "authentication-reader.yaml")
+    control_plane.kubectl("apply", "-k", OVERLAY)
     for deployment in ("preheat-extender", "preheat-scheduler"):  # their programs run here, not on a node of kwok's
         control_plane.kubectl("-n", HOME, "scale", f"deployment/{deployment}", "--replicas=0")
     authority = trustme.CA()
@@ -268,7 +268,7 @@ def placing_in(control_plane: ControlPlane, folder: Path) -> Iterator[Placing]:
         for process in placing.extenders:
             process.stop()
         with contextlib.suppress(AssertionError):
-            control_plane.kubectl("delete", "--wait=false", "-k", MANIFESTS)
+            control_plane.kubectl("delete", "--wait=false", "-k", OVERLAY)
 
 
 def errors_in(log: Path) -> list[Json]:

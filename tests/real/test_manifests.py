@@ -1,0 +1,97 @@
+"""What is shipped for a cluster is taken by a real API server, strictly validated, with the peers' own kinds in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.files import documents
+from simulations.policy_files.migrate import REMEDY, migrated
+from tests.checkout import ROOT
+from tests.parts import crds
+from tests.parts.control_plane import ControlPlane
+from tests.parts.fixtures import running_control_plane
+from tests.parts.kubernetes_api import ApiError, Json
+from tests.parts.processes import wait_until
+
+pytestmark = pytest.mark.cluster
+
+MANIFESTS = ROOT / "manifests"
+HOME = "preheat-system"
+INSTALLED = ("base", "monitoring", "overlays/second-scheduler")
+MIGRATED = sorted((MANIFESTS / "migrate" / "from").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One of its own, for the kinds that it knows would be met by other tests."""
+    with running_control_plane(tmp_path_factory.mktemp("manifests") / "control-plane") as running:
+        for path in (*crds.generated(), MANIFESTS / "crds" / "vllmautoscalers.yaml"):
+            running.kubectl("apply", "--server-side", "-f", path)
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        wait_until(lambda: all(map(is_served, running.api.items(definitions))), within=60, what="all kinds served")
+        for name in INSTALLED:
+            running.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", MANIFESTS / name)
+        running.kubectl("create", "namespace", "inference")
+        yield running
+
+
+def is_served(definition: Json) -> bool:
+    conditions = definition.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+def apply(cluster: ControlPlane, path: Path) -> list[str]:
+    """Of a server that validates strictly and keeps nothing, what it says of each object."""
+    return cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", "inference", "-f", path).splitlines()
+
+
+def rendered(cluster: ControlPlane, name: str) -> list[Any]:
+    return [each for each in yaml.safe_load_all(cluster.kubectl("kustomize", MANIFESTS / name)) if each]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_every_object_of_a_kustomization_is_in_the_cluster(cluster: ControlPlane, name: str) -> None:
+    found = json.loads(cluster.kubectl("get", "-k", MANIFESTS / name, "-o", "json"))
+    assert len(found["items"]) == len(rendered(cluster, name)) > 1
+
+
+@pytest.mark.parametrize("name", ["base", "overlays/second-scheduler"])
+def test_every_pod_of_ours_keeps_to_the_restricted_standard(cluster: ControlPlane, name: str) -> None:
+    pods = f"/api/v1/namespaces/{HOME}/pods"
+    wait_until(
+        lambda: cluster.api.items(f"/api/v1/namespaces/{HOME}/serviceaccounts"), within=30, what="service accounts"
+    )
+    deployments = [each for each in rendered(cluster, name) if each["kind"] == "Deployment"]
+    assert deployments
+    for deployment in deployments:
+        pod = {"metadata": {"name": "tried"}, "spec": deployment["spec"]["template"]["spec"]}
+        cluster.api.request("POST", pods, pod, dryRun="All")
+        for container in pod["spec"]["containers"]:
+            container["securityContext"] = {**container["securityContext"], "capabilities": {}}
+        with pytest.raises(ApiError, match="violates PodSecurity"):
+            cluster.api.request("POST", pods, pod, dryRun="All")
+
+
+@pytest.mark.parametrize("path", MIGRATED, ids=lambda path: path.stem)
+def test_what_people_have_and_what_it_becomes_are_taken(cluster: ControlPlane, tmp_path: Path, path: Path) -> None:
+    assert len(apply(cluster, path)) == 1
+    made = tmp_path / "made.yaml"
+    made.write_text(migrated(documents(path, REMEDY), str(path)))
+    (said,) = apply(cluster, made)
+    assert said.startswith("vllmautoscaler.autoscaling.preheat.dev/")
+
+
+def test_a_field_that_a_peer_does_not_know_is_refused(cluster: ControlPlane, tmp_path: Path) -> None:
+    """Else the tests above would see nothing."""
+    document = yaml.safe_load((MANIFESTS / "migrate" / "from" / "keda_tpot.yaml").read_text())
+    document["spec"]["idleReplicas"] = 0
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(AssertionError, match=r'unknown field "spec\.idleReplicas"'):
+        apply(cluster, path)
