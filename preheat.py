@@ -43,6 +43,9 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
     "--tick", type=click.FloatRange(0.1, 300), default=15, show_default=True, help="Seconds between decisions."
 )
 @click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
+@click.option("--metrics-api-port", type=int, metavar="PORT", help="Serve external.metrics.k8s.io to HPAs there.")
+@click.option("--tls-cert", type=_file, metavar="FILE", help="The certificate that the metrics API shows.")
+@click.option("--tls-key", type=_file, metavar="FILE", help="The key of the certificate.")
 @click.option("--verbose", is_flag=True, help="Log every decision, not only what is new.")
 def autoscaler(
     config: Path | None,
@@ -54,6 +57,7 @@ def autoscaler(
     tick: float,
     journal: Path | None,
     verbose: bool,
+    **publish: Any,
 ) -> None:
     """Scale the targets of a cluster's VLLMAutoscaler resources, or of a file's, ahead of their load."""
     from autoscaler.config import load
@@ -66,8 +70,10 @@ def autoscaler(
             _mend(["--namespace chooses among the cluster's resources, and --config names a file: give one of the two"])
         resources = load(config) if config else None
         from autoscaler import program  # takes a second or two: a mistake in the file is told before it
+        from autoscaler.publish.servers import PublishOptions
 
-        program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal, namespace))
+        others = PublishOptions(**publish)
+        program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal, namespace, others))
     except ConfigError as error:
         _mend(error.problems)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from autoscaler.controller import Controller
 from autoscaler.journal import Journal
 from autoscaler.publish.numbers import PublishedNumbers
+from autoscaler.publish.servers import PublishOptions, serve_numbers
 from autoscaler.servers import Numbers, Servers
 from autoscaler.service import Service
 from autoscaler.targets import Targets
@@ -47,6 +48,7 @@ class Options:
     journal: Path | None = None
     namespace: str | None = None
     """Whose resources are followed; None: those of all."""
+    publish: PublishOptions = field(default_factory=PublishOptions)
 
 
 def run(options: Options) -> NoReturn:
@@ -91,6 +93,7 @@ async def serve(options: Options) -> None:
         targets = Targets(cluster, servers, service, numbers, options.tick_seconds)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
+        await serve_numbers(options.publish, options.host, numbers, cluster.api, parts)
         log.info(
             "started: %s, a turn every %g s, pages on port %d",
             *(_followed(options), options.tick_seconds, port),

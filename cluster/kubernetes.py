@@ -62,6 +62,11 @@ class Cluster:
         return cls(await credentials.client_for(kubeconfig, context), pace=pace)
 
     @property
+    def api(self) -> Api:
+        """For what is asked of the server beside targets."""
+        return self._api
+
+    @property
     def host(self) -> str:
         return self._api.host
 

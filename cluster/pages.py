@@ -11,25 +11,26 @@ from cluster.files import ConfigError
 
 
 async def listen(
-    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, option: str = "--port"
 ) -> tuple[web.AppRunner, int]:
-    """Serve the pages; the port is the one that was taken, where 0 asked for any."""
+    """Serve the pages; the port is the one that was taken, where 0 asked for any. `option` names it to the user."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
     except OSError as error:
         await runner.cleanup()
-        raise ConfigError((_no_port(host, port, error),)) from error
+        raise ConfigError((no_port(host, port, error, option),)) from error
     except OverflowError as error:
         await runner.cleanup()
-        raise ConfigError((f"--port {port}: there is no such port: give one from 0 to 65535",)) from error
+        raise ConfigError((f"{option} {port}: there is no such port: give one from 0 to 65535",)) from error
     return runner, runner.addresses[0][1]
 
 
-def _no_port(host: str, port: int, error: OSError) -> str:
+def no_port(host: str, port: int, error: OSError, option: str = "--port") -> str:
+    """Why nobody can listen there."""
     if error.errno == errno.EADDRINUSE:
-        return f"--port {port} on {host} is in use: stop what listens there, or give another --port"
+        return f"{option} {port} on {host} is in use: stop what listens there, or give another {option}"
     if error.errno == errno.EACCES:
-        return f"--port {port} may not be taken by this user: give one above 1023"
+        return f"{option} {port} may not be taken by this user: give one above 1023"
     return f"--host {host}: cannot listen there: {error.strerror or error}: give an address of this machine"

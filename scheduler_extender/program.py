@@ -16,10 +16,10 @@ from cluster.errors import ClusterError
 from cluster.files import ConfigError
 from cluster.pages import listen
 from cluster.placement import PlacementCluster
+from cluster.tls import Tls, files_of
 from scheduler_extender.config import load
 from scheduler_extender.service import Extender
 from scheduler_extender.telemetry import Telemetry
-from scheduler_extender.tls import Tls, files_of
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from cluster.errors import ClusterError, RefusedError
 from cluster.files import ConfigError
 from cluster.gpu_objects import Identity, Json, UnreadableObjectError
 from cluster.placement import PlacementCluster
+from cluster.tls import Tls
 from policies.placement.demand import PodDemand
 from scheduler_extender import inventory
 from scheduler_extender.answers import Answers
@@ -29,7 +30,6 @@ from scheduler_extender.explain import explanation
 from scheduler_extender.facts import Facts, KnownPod
 from scheduler_extender.mix import learnt_mix
 from scheduler_extender.telemetry import Telemetry
-from scheduler_extender.tls import Tls
 from scheduler_extender.touching import Touch, Toucher
 from scheduler_extender.web import Pages
 

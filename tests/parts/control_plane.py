@@ -21,6 +21,8 @@ from tests.parts.processes import Process, free_ports, wait_until
 
 STAGES = Path(__file__).with_name("stages.yaml")
 HOST = "127.0.0.1"
+FRONT_PROXY = "front-proxy-client"
+"""The API server's name to those whom it hands requests on to."""
 SECONDS_TO_START = 120
 """Five on two quiet cores; the bound is for a machine that does much else."""
 
@@ -76,6 +78,7 @@ class ControlPlane:
         self.url = f"https://{HOST}:{self.port}"
         self.processes: dict[str, Process] = {}
         self.ca = folder / "ca.crt"
+        self.front_proxy_ca = folder / "front-proxy-ca.crt"
         self._make_certificates()
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
         (folder / "tokens.csv").write_text(
@@ -160,6 +163,13 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'accounts.key'}",
             f"--service-account-signing-key-file={pki / 'accounts.key'}",
+            f"--requestheader-client-ca-file={self.front_proxy_ca}",
+            f"--requestheader-allowed-names={FRONT_PROXY}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={pki / 'front-proxy.crt'}",
+            f"--proxy-client-key-file={pki / 'front-proxy.key'}",
             "--v=1",
         )
         server.wait_ready(self.api.is_ready, within=SECONDS_TO_START)
@@ -200,6 +210,7 @@ class ControlPlane:
             f"--root-ca-file={self.ca}",
             f"--controllers={','.join(CONTROLLERS)}",
             "--node-monitor-grace-period=1h",
+            "--horizontal-pod-autoscaler-sync-period=2s",
             "--v=1",
         )
 
@@ -231,6 +242,12 @@ class ControlPlane:
         server.private_key_pem.write_to_path(self.folder / "apiserver.key")
         for pem in server.cert_chain_pems:
             pem.write_to_path(self.folder / "apiserver.crt", append=True)
+        # Those who are handed requests on know by another authority that it was the API server who did so.
+        proxies = trustme.CA()
+        proxies.cert_pem.write_to_path(self.front_proxy_ca)
+        proxy = proxies.issue_cert("front-proxy.invalid", common_name=FRONT_PROXY)
+        proxy.private_key_pem.write_to_path(self.folder / "front-proxy.key")
+        proxy.cert_chain_pems[0].write_to_path(self.folder / "front-proxy.crt")
         accounts = authority.issue_cert("accounts.invalid")  # only its key is used: it signs tokens
         accounts.private_key_pem.write_to_path(self.folder / "accounts.key")
 

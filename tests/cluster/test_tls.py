@@ -11,7 +11,7 @@ import trustme
 
 from cluster.files import ConfigError
 from cluster.pages import listen
-from scheduler_extender.tls import Tls, TlsFiles, files_of
+from cluster.tls import Tls, TlsFiles, files_of
 from tests.scheduler_extender.worlds import knowing
 
 

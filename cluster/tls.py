@@ -43,6 +43,7 @@ class Tls:
 
     def __init__(self, files: TlsFiles) -> None:
         self.files = files
+        self._trusted = ""
         self._current = _context(files)
         self.listening = _context(files)
         # The one hook that Python has before a handshake; it is called without a name asked for, too.
@@ -50,7 +51,21 @@ class Tls:
 
     def reload(self) -> None:
         """Read the files anew; with a ConfigError all stays as it was."""
-        self._current = _context(self.files)
+        self._current = self._with_trusted(_context(self.files))
+
+    def trust(self, authorities: str) -> None:
+        """Also take certificates that these issued (PEM) from clients that show one; of others, none from now on."""
+        self._trusted = authorities
+        self.reload()
+        # Which certificates are asked for is settled before the hook; by whom they must be issued, after it.
+        self.listening.verify_mode = self._current.verify_mode
+
+    def _with_trusted(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        if self._trusted:
+            context.load_verify_locations(cadata=self._trusted)
+            if context.verify_mode is ssl.CERT_NONE:
+                context.verify_mode = ssl.CERT_OPTIONAL
+        return context
 
     def _use_current(self, connection: ssl.SSLObject, name: str | None, listening: ssl.SSLContext) -> None:
         connection.context = self._current
