@@ -15,7 +15,7 @@ from autoscaler.publish.numbers import PublishedNumbers
 from cluster.api import Api
 from cluster.files import ConfigError
 from cluster.pages import listen
-from cluster.tls import Tls, files_of
+from cluster.tls import Tls, TlsFiles, files_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class PublishOptions:
     """What the command line says; a port that is None is not listened on."""
 
     metrics_api_port: int | None = None
+    keda_port: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -37,25 +38,43 @@ async def serve_numbers(
 ) -> None:
     """Begin to listen; `parts` ends it. A ConfigError says what the user must mend."""
     files = files_of(options.tls_cert, options.tls_key, None)
-    if options.metrics_api_port is None:
-        if files is not None:
-            raise ConfigError(("--tls-cert is for the metrics API: give --metrics-api-port too, or leave it out",))
-        return
-    if files is None:
-        raise ConfigError(("--metrics-api-port serves HTTPS only: give --tls-cert and --tls-key",))
+    if options.metrics_api_port is not None:
+        if files is None:
+            raise ConfigError(("--metrics-api-port serves HTTPS only: give --tls-cert and --tls-key",))
+        await _serve_metrics_api(options.metrics_api_port, host, files, numbers, api, parts)
+    if options.keda_port is not None:
+        await _serve_keda(options.keda_port, host, files, numbers, parts)
+    if files is not None and options.metrics_api_port is None and options.keda_port is None:
+        raise ConfigError(("--tls-cert is shown to HPAs and KEDA: give --metrics-api-port or --keda-port too",))
+
+
+async def _serve_metrics_api(
+    port: int, host: str, files: TlsFiles, numbers: PublishedNumbers, api: Api, parts: AsyncExitStack
+) -> None:
     tls = Tls(files)
     access = Access(api, tls)
-    web, port = await listen(
-        application(numbers, access),
-        host,
-        options.metrics_api_port,
-        tls.listening,
-        option="--metrics-api-port",
-    )
+    web, taken = await listen(application(numbers, access), host, port, tls.listening, option="--metrics-api-port")
     parts.push_async_callback(web.cleanup)
     for task in (asyncio.create_task(access.run()), asyncio.create_task(_reload(tls))):
         parts.push_async_callback(_end, task)
-    log.info("the metrics API is served", extra={"metrics_api_port": port})
+    log.info("external.metrics.k8s.io is served to HPAs", extra={"metrics_api_port": taken})
+
+
+async def _serve_keda(
+    port: int, host: str, files: TlsFiles | None, numbers: PublishedNumbers, parts: AsyncExitStack
+) -> None:
+    try:
+        from autoscaler.publish.keda import serve_keda
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        raise ConfigError(
+            (f"--keda-port needs '{missing}', which is not installed: pip install 'preheat[keda]'",)
+        ) from error
+    if files is not None:
+        Tls(files)  # what is wrong with the files is told now, and in words
+    server, taken = await serve_keda(numbers, host, port, files)
+    parts.push_async_callback(server.stop, 0.1)
+    log.info("KEDA's external scaler is served", extra={"keda_port": taken, "tls": files is not None})
 
 
 async def _reload(tls: Tls) -> None:

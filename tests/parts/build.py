@@ -81,7 +81,13 @@ CRDS = Part(
     "sigs.k8s.io/controller-tools",
     (),
 )
-PARTS = {part.name: part for part in (KUBERNETES, KWOK, PROMETHEUS, CRDS)}
+KEDA_CLIENT = Part(
+    "keda",
+    {"keda-client": "."},
+    "github.com/kedacore/keda/v2",
+    (),
+)
+PARTS = {part.name: part for part in (KUBERNETES, KWOK, PROMETHEUS, CRDS, KEDA_CLIENT)}
 
 
 def cache() -> Path:
@@ -93,8 +99,9 @@ def cache() -> Path:
 def key(part: Part) -> str:
     """Everything that decides what comes out."""
     digest = hashlib.sha256(f"{RECIPE} {part}".encode())
-    for name in ("go.mod", "go.sum"):
-        digest.update((MODULES / part.name / name).read_bytes())
+    module = MODULES / part.name
+    for path in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
