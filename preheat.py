@@ -35,6 +35,9 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 @main.command()
 @click.option("--config", type=_file, metavar="FILE", help="One VLLMAutoscaler a document; else those of the cluster.")
 @click.option("--namespace", metavar="NAME", help="Follow the resources of this namespace only.")
+@click.option(
+    "--leader-elect/--no-leader-elect", default=None, help="Of several replicas one writes; on without --config."
+)
 @_kubeconfig
 @_context
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where /metrics, /healthz, /readyz are served.")
@@ -51,6 +54,7 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 def autoscaler(
     config: Path | None,
     namespace: str | None,
+    leader_elect: bool | None,
     kubeconfig: str | None,
     context: str | None,
     host: str,
@@ -74,7 +78,8 @@ def autoscaler(
         from autoscaler.publish.servers import PublishOptions
 
         others = PublishOptions(**publish)
-        program.run(program.Options(resources, kubeconfig, context, host, port, tick, journal, namespace, others))
+        place = (resources, kubeconfig, context, host, port)
+        program.run(program.Options(*place, tick, journal, namespace, leader_elect, others))
     except ConfigError as error:
         _mend(error.problems)
 

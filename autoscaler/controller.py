@@ -70,6 +70,8 @@ class Controller:
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
+        """Until it is cancelled, which lets go of everything; it may be run again."""
+        self._changed.clear()
         watch: Watch[Stated] | None = None
         try:
             watch = await self._watch()

@@ -17,6 +17,8 @@ AGAIN_SECONDS: Final = 300.0
 PUBLISHED: Final = "Published"
 EVERY_TIME: Final = frozenset({"Rescaled", PUBLISHED})
 """Reasons of changes, each of which is told."""
+WITHHELD_REASONS: Final = {"paused": "Paused", "conflict": "Conflicted", "lease": ""}
+"""Of what was not sent: a replica that does not lead has nothing to tell the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ def announcement(turn: Turn, expected: int | None) -> Announcement:
             return Announcement(f"holds: {turn.problem}", warning, "TargetNotFound")
         case Outcome.REFUSED:
             return Announcement(f"holds: {turn.problem}", warning, "Refused")
+        case Outcome.WITHHELD:
+            return Announcement(f"would scale, but {turn.problem}", reason=WITHHELD_REASONS.get(turn.kind, ""))
         case Outcome.UNANSWERED:
             return Announcement(f"cannot tell whether it was scaled: {turn.problem}", warning, "ScaleUnanswered")
         case Outcome.OVERTAKEN:

@@ -67,6 +67,7 @@ _ENDINGS = {
     Outcome.SHADOWED: "not written: its mode leaves that to others",
     Outcome.BLIND: "the target could not be seen, so nothing was decided",
     Outcome.OVERTAKEN: "not written: somebody else had changed the number",
+    Outcome.WITHHELD: "not written, for a reason of our own",
     Outcome.REFUSED: "refused by the API server",
     Outcome.UNANSWERED: "written, without an answer",
 }

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from autoscaler.fleet import Fleet, MetricsNotObservedError
-from cluster.errors import ClusterError, NotObservedError, OvertakenError, RefusedError, TargetNotFoundError
+from cluster.errors import (
+    ClusterError,
+    NotObservedError,
+    OvertakenError,
+    RefusedError,
+    TargetNotFoundError,
+    WithheldError,
+)
 from policies.scaling.decision import Decision
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
@@ -32,6 +39,8 @@ class Outcome(StrEnum):
     """Somebody changed the number after it was read; theirs stands for this tick."""
     REFUSED = "refused"
     """The API server said no, to the look or to the write."""
+    WITHHELD = "withheld"
+    """A change was decided, and for a reason of our own not sent: `kind` and `problem` say which."""
     UNANSWERED = "unanswered"
     """The write got no answer; the next look tells whether it was made."""
 
@@ -77,6 +86,8 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
         outcome = Outcome.RESCALED
     except OvertakenError as error:
         outcome, problem, kind = Outcome.OVERTAKEN, str(error), _kind(error)
+    except WithheldError as error:
+        outcome, problem, kind = Outcome.WITHHELD, str(error), error.kind
     except RefusedError as error:
         outcome, problem, kind, right = Outcome.REFUSED, str(error), _kind(error), error.right
     except NotObservedError as error:

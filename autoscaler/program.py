@@ -6,7 +6,10 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import signal
+import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +18,7 @@ from typing import Final, NoReturn
 
 from autoscaler.controller import Controller
 from autoscaler.journal import Journal
+from autoscaler.leadership import Leadership
 from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.publish.servers import PublishOptions, serve_numbers
 from autoscaler.servers import Numbers, Servers
@@ -22,9 +26,11 @@ from autoscaler.service import Service
 from autoscaler.targets import Targets
 from autoscaler.telemetry import Telemetry
 from autoscaler.web import application
+from cluster.credentials import own_namespace
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
 from cluster.kubernetes import Cluster
+from cluster.lease import Terms
 from cluster.pages import listen
 from policies.scaling.resource import VLLMAutoscaler
 
@@ -48,7 +54,13 @@ class Options:
     journal: Path | None = None
     namespace: str | None = None
     """Whose resources are followed; None: those of all."""
+    leader_elect: bool | None = None
+    """Whether of several replicas one writes; None: where resources are followed."""
     publish: PublishOptions = field(default_factory=PublishOptions)
+
+
+LEASE: Final = "preheat-autoscaler"
+"""The Lease of the replicas of one installation, in the namespace that they follow, or their own."""
 
 
 def run(options: Options) -> NoReturn:
@@ -99,8 +111,12 @@ async def serve(options: Options) -> None:
             *(_followed(options), options.tick_seconds, port),
             extra={"host": options.host, "port": port, "cluster": cluster.host},
         )
+        work = _Work(options, cluster, targets)
+        leadership = _leadership(options, cluster)
+        service.problem = work.problem if leadership is None else _problem(leadership, work)
+        telemetry.sources.append(lambda: _leads(leadership))
         running = asyncio.create_task(service.run())
-        working = asyncio.create_task(_work(options, cluster, targets))
+        working = asyncio.create_task(leadership.run(work.run) if leadership else work.run())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, working, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -108,6 +124,8 @@ async def serve(options: Options) -> None:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         await service.stop()
+        if leadership:
+            await leadership.release()
         await running
         if not working.cancelled() and (mistake := working.exception()):
             raise mistake
@@ -122,15 +140,47 @@ def _followed(options: Options) -> str:
     )
 
 
-async def _work(options: Options, cluster: Cluster, targets: Targets) -> None:
-    """Have targets at work until it is cancelled."""
-    if options.resources is None:
-        controller = Controller(cluster, cluster.autoscalers(options.namespace), targets)
-        targets.service.problem = lambda: controller.problem
-        await controller.run()
-    for resource in options.resources or ():
-        targets.begin(resource)
-    await asyncio.Event().wait()
+class _Work:
+    """What is done by whoever leads: the targets of a file, or those of the cluster's resources."""
+
+    def __init__(self, options: Options, cluster: Cluster, targets: Targets) -> None:
+        self._resources = options.resources
+        self._targets = targets
+        self._controller = Controller(cluster, cluster.autoscalers(options.namespace), targets)
+
+    async def run(self) -> None:
+        """Until it is cancelled; then no write is on its way any more."""
+        if self._resources is None:
+            await self._controller.run()
+        begun = [self._targets.begin(resource) for resource in self._resources or ()]
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.gather(*map(self._targets.end, begun))
+
+    def problem(self) -> str:
+        """Why it is not ready; "" if it is."""
+        return self._targets.service.first_turns() if self._resources is not None else self._controller.problem
+
+
+def _leadership(options: Options, cluster: Cluster) -> Leadership | None:
+    elects = options.resources is None if options.leader_elect is None else options.leader_elect
+    if not elects:
+        return None
+    namespace = options.namespace or own_namespace() or "default"
+    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    leadership = Leadership(cluster.lease(namespace, LEASE, identity, Terms()))
+    cluster.write_only_while(leadership.seconds_left)
+    return leadership
+
+
+def _problem(leadership: Leadership, work: _Work) -> Callable[[], str]:
+    """Who waits to lead is ready to."""
+    return lambda: work.problem() if leadership.leads else leadership.problem
+
+
+def _leads(leadership: Leadership | None) -> Numbers:
+    yield "preheat_leads", (), float(leadership is None or leadership.leads)
 
 
 def _version() -> str:

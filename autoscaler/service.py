@@ -221,6 +221,11 @@ class Service:
         """Targets that have not had their first turn."""
         return [target.resource.key for target in self.targets if not target.had_turn]
 
+    def first_turns(self) -> str:
+        """Why it is not ready while first turns are missing; "" if none is."""
+        waiting = self.waiting()
+        return f"no turn yet: {named(waiting)}" if waiting else ""
+
     async def _run(self, target: Target, start: float) -> None:
         schedule = Schedule(start + target.phase * self._tick_seconds, self._tick_seconds)
         if target.refill is None:
@@ -332,3 +337,9 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
             await event.wait()
     except TimeoutError:
         pass  # it goes on beside the turns
+
+
+def named(targets: Sequence[str]) -> str:
+    """Some of the names, and how many there are."""
+    shown = ", ".join(targets[:10])
+    return shown if len(targets) <= 10 else f"{shown} and {len(targets) - 10} more"

@@ -50,7 +50,8 @@ class Targets:
             phase=share_of_tick(identity(settings).model_dump_json()),
             tell=tell,
             pass_on=self._pass_on(resource),
-            refill=fleet.past,
+            # Who has looked before has the past already; to add it again would count it twice.
+            refill=None if history and history.last else fleet.past,
             report=report,
             history=history,
         )

@@ -37,6 +37,7 @@ METRICS: Final = tuple(
     Described(name, kind, labels, meaning)
     for name, kind, labels, meaning in (
         ("preheat_build_info", "gauge", ("version",), "Always 1; the version is in the label"),
+        ("preheat_leads", "gauge", (), "1 where this replica takes the turns and writes; 0 where it waits to"),
         ("preheat_shadow", "gauge", TARGET, "1 in shadow mode, where nothing is written; else 0"),
         ("preheat_replicas_desired", "gauge", TARGET, "`spec.replicas` of the scale, as last read"),
         ("preheat_replicas_wanted", "gauge", TARGET, "Replicas wished for, before damping and bounds"),
@@ -189,7 +190,7 @@ class Figures:
         """Take in what a turn left behind; what was not seen this time keeps no number from before."""
         self.count("preheat_turns_total", turn.outcome)
         self.gauges["preheat_last_turn_timestamp_seconds"] = now
-        if turn.kind:
+        if turn.kind and turn.outcome is not Outcome.WITHHELD:
             self.count("preheat_errors_total", turn.kind)
         if turn.observation and (turn.observation.problems or turn.observation.unseen_ready_pods):
             self.count("preheat_errors_total", "incomplete")

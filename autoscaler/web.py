@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from autoscaler.service import Service
+from autoscaler.service import Service, named
 
 _SERVICE: Final = web.AppKey("service", Service)
 
@@ -29,22 +29,12 @@ async def _metrics(request: web.Request) -> web.Response:
 async def _healthz(request: web.Request) -> web.Response:
     stuck = request.app[_SERVICE].stuck()
     if stuck:
-        return web.Response(status=503, text=f"no turn for too long: {_named(stuck)}\n")
+        return web.Response(status=503, text=f"no turn for too long: {named(stuck)}\n")
     return web.Response(text="ok\n")
 
 
 async def _readyz(request: web.Request) -> web.Response:
     service = request.app[_SERVICE]
     # Resources come and go while the program is well; the targets of a file are what it was started for.
-    problem = service.problem() if service.problem else _first_turns(service)
+    problem = service.problem() if service.problem else service.first_turns()
     return web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
-
-
-def _first_turns(service: Service) -> str:
-    waiting = service.waiting()
-    return f"no turn yet: {_named(waiting)}" if waiting else ""
-
-
-def _named(targets: list[str]) -> str:
-    shown = ", ".join(targets[:10])
-    return shown if len(targets) <= 10 else f"{shown} and {len(targets) - 10} more"

@@ -7,9 +7,10 @@ much for fields that nobody here asks for.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ import orjson
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.config import ConfigException
 
-from cluster.errors import ClusterError, NotObservedError, RefusedError
+from cluster.errors import ClusterError, NotObservedError, RefusedError, WithheldError
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -96,6 +97,8 @@ class Api:
         self._client = client
         self._pace = pace
         self._counters = counters
+        self.seconds_to_write: Callable[[], float] = lambda: math.inf
+        """How long a write that is begun now may take; 0 where it may not be begun, since another replica leads."""
         # A thousand targets that changed together must not become a thousand connections.
         self._slots = asyncio.Semaphore(at_once)
 
@@ -113,11 +116,18 @@ class Api:
         content_type: str = JSON,
         accept: str = JSON,
         seconds: float | None = None,
+        leader_only: bool = False,
     ) -> dict[str, Any]:
-        """The JSON that answers; StatusError or UnansweredError otherwise."""
+        """The JSON that answers; StatusError or UnansweredError otherwise.
+
+        What only the leader may send is WithheldError where we are none, judged at the last moment.
+        """
         limit = self._pace.request_seconds if seconds is None else seconds
         try:
-            async with asyncio.timeout(limit), self._slots:
+            async with asyncio.timeout(limit) as waited, self._slots:
+                if leader_only:
+                    limit = min(limit, self._seconds_to_lead())
+                    waited.reschedule(min(waited.when() or math.inf, asyncio.get_running_loop().time() + limit))
                 response = await self._send(method, path, query, body, content_type, accept, None)
                 async with response:
                     raw = await response.read()
@@ -130,6 +140,12 @@ class Api:
         except orjson.JSONDecodeError as error:
             raise self._unanswered(error, limit) from error
         return answer
+
+    def _seconds_to_lead(self) -> float:
+        left = self.seconds_to_write()
+        if left <= 0:
+            raise WithheldError("this replica does not lead, or not for long enough yet or still", kind="lease")
+        return left
 
     @asynccontextmanager
     async def lines(

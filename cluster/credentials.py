@@ -31,6 +31,8 @@ RENEW_SECONDS = 60.0
 
 USER_AGENT = "preheat"
 
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
 # What the client library lets through when a kubeconfig is not what it expects.
 _UNREADABLE = (
     AssertionError,
@@ -174,3 +176,11 @@ def _reader_of(token_file: str) -> Callable[[], Awaitable[str]]:
         return "Bearer " + Path(token_file).read_text().strip()  # noqa: ASYNC240
 
     return token_in_file
+
+
+def own_namespace() -> str | None:
+    """The namespace of the pod that we run in; None outside of a cluster."""
+    try:
+        return _OWN_NAMESPACE.read_text("utf-8").strip() or None
+    except OSError:
+        return None

@@ -28,3 +28,11 @@ class TargetNotFoundError(RefusedError):
 
 class OvertakenError(ClusterError):
     """Somebody changed the number that the decision was made from: respect it for this tick."""
+
+
+class WithheldError(ClusterError):
+    """It was not sent, for a reason of our own: hold, and say so. `kind` is one word for the reason."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from cluster.autoscalers import Autoscalers
 from cluster.discovery import Discovery, Resource
 from cluster.errors import ClusterError, RefusedError, TargetNotFoundError
 from cluster.events import Events, EventType, Subject
+from cluster.lease import Lease, Terms
 from cluster.objects import (
     FULLY_READ_KINDS,
     Controller,
@@ -79,6 +80,14 @@ class Cluster:
     def autoscalers(self, namespace: str | None) -> Autoscalers:
         """The resources of one namespace, or of all."""
         return Autoscalers(self._api, self._discovery, namespace, pace=self._pace, counters=self.counters)
+
+    def lease(self, namespace: str, name: str, identity: str, terms: Terms) -> Lease:
+        """The Lease that this process seeks under this name."""
+        return Lease(self._api, namespace, name, identity, terms)
+
+    def write_only_while(self, seconds_left: Callable[[], float]) -> None:
+        """From now on replicas are written only while this says how long a write may take."""
+        self._api.seconds_to_write = seconds_left
 
     async def version(self) -> str:
         """The server's own version: the shortest way to learn whether it answers at all."""

@@ -56,6 +56,7 @@ async def write_scale(api: Api, path: str, subject: str, *, expected: int, repli
                     body=_patch(expected, replicas),
                     content_type=JSON_PATCH,
                     seconds=seconds,
+                    leader_only=True,
                 )
             )
         except UnansweredError as error:

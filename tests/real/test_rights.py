@@ -51,6 +51,8 @@ OF_RESOURCES = [
     ("watch", "autoscaling.preheat.dev", "vllmautoscalers"),
     ("patch", "autoscaling.preheat.dev", "vllmautoscalers/status"),
 ]
+# Proven in test_leadership.py.
+OF_LEADING = [(verb, "coordination.k8s.io", "leases") for verb in ("get", "create", "update")]
 TAKEN_AWAY = [(deployment(), *right) for right in OF_A_DEPLOYMENT] + [
     (stateful_set(), *right) for right in OF_A_STATEFUL_SET if right not in COMMON
 ]
@@ -80,7 +82,7 @@ def test_the_shipped_role_holds_the_rights_below_and_no_other() -> None:
         for group in rule["apiGroups"]
         for resource_ in rule["resources"]
     }
-    assert shipped == {*OF_A_DEPLOYMENT, *OF_A_STATEFUL_SET, *OF_RESOURCES}
+    assert shipped == {*OF_A_DEPLOYMENT, *OF_A_STATEFUL_SET, *OF_RESOURCES, *OF_LEADING}
 
 
 @pytest.fixture(scope="module")
