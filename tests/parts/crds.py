@@ -33,11 +33,14 @@ PACKAGES = {
 }
 """By package, the kinds of it that manifests here use."""
 
+OPTIONS = "crd:maxDescLen=0,allowDangerousTypes=true,generateEmbeddedObjectMeta=true"
+"""Without descriptions, most of a schema's size; with labels in pod templates, as LeaderWorkerSet has them."""
+
 
 def generated() -> list[Path]:
     """A file a kind, made now if they are not there yet."""
     home = build.ensure(build.CRDS)
-    there = home / f"kinds-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
+    there = home / f"kinds-{hashlib.sha256(repr((OPTIONS, PACKAGES)).encode()).hexdigest()[:8]}"
     if not there.is_dir():
         with build.alone(build.cache() / "lock"):
             if not there.is_dir():  # whoever held the lock may have made them
@@ -53,10 +56,9 @@ def _generate(generator: Path, there: Path) -> None:
         chosen = Path(folder) / "chosen"
         chosen.mkdir()
         for package, files in PACKAGES.items():
-            # Descriptions are most of a schema's size. Of the VPA's kinds one has a map with numbers for keys,
-            # which fails the run after the others were written: what counts is whether ours are there.
-            words = "crd:maxDescLen=0,allowDangerousTypes=true"
-            command = [str(generator), words, f"paths={package}", f"output:crd:dir={folder}/all"]
+            # Of the VPA's kinds one has a map with numbers for keys, which fails the run after the others were
+            # written: what counts is whether ours are there.
+            command = [str(generator), OPTIONS, f"paths={package}", f"output:crd:dir={folder}/all"]
             try:
                 run_with_progress(f"crds: {package}", command, where=build.MODULES / "crds", env=environment)
             except ProgressError:

@@ -13,6 +13,7 @@ import yaml
 from cluster.files import documents
 from simulations.policy_files.migrate import REMEDY, migrated
 from tests.checkout import ROOT
+from tests.manifests.examples import FILES
 from tests.parts import crds
 from tests.parts.control_plane import ControlPlane
 from tests.parts.fixtures import running_control_plane
@@ -85,6 +86,11 @@ def test_what_people_have_and_what_it_becomes_are_taken(cluster: ControlPlane, t
     made.write_text(migrated(documents(path, REMEDY), str(path)))
     (said,) = apply(cluster, made)
     assert said.startswith("vllmautoscaler.autoscaling.preheat.dev/")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_object_of_an_example_is_taken(cluster: ControlPlane, path: Path) -> None:
+    assert len(apply(cluster, path)) == len(list(yaml.safe_load_all(path.read_text())))
 
 
 def test_a_field_that_a_peer_does_not_know_is_refused(cluster: ControlPlane, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 module preheat-parts-crds
 
-go 1.26.0
+go 1.26.4
 
 require (
 	github.com/kedacore/keda/v2 v2.21.0
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.93.0
 	k8s.io/autoscaler/vertical-pod-autoscaler v1.7.3
 	sigs.k8s.io/controller-tools v0.21.0
-	sigs.k8s.io/karpenter v1.9.0
+	sigs.k8s.io/karpenter v1.6.4
 	sigs.k8s.io/lws v0.7.0
 )
 
