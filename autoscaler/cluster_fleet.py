@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import time
 from typing import Final, Protocol
 
 from autoscaler.events import Announcement
 from autoscaler.fleet import MetricsNotObservedError
 from autoscaler.together import Together
-from cluster.errors import NotObservedError
+from cluster.errors import ClusterError, NotObservedError, WithheldError
 from cluster.events import EventType
 from cluster.objects import TargetState
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past
 from cluster.prometheus_queries import PodAddress, TargetPods
 from cluster.prometheus_readings import Reading
+from policies.scaling.conflicts import PutBacks
 from policies.scaling.demand import LoadBin
 from policies.scaling.observation import Observation, Pod, PodSample, PodStage, SampleState
-from policies.scaling.resource import ScaleTargetRef, VLLMAutoscaler
+from policies.scaling.resource import Mode, OnConflict, ScaleTargetRef, VLLMAutoscaler
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class Kubernetes(Protocol):
     async def target(self, ref: ScaleTargetRef, namespace: str) -> TargetState: ...
 
     async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int: ...
+
+    async def rivals(self, ref: ScaleTargetRef, namespace: str) -> Sequence[object]: ...
 
     async def event(
         self,
@@ -87,6 +90,14 @@ def shared_pasts(metrics: Metrics, *, clock: Clock = time, seconds: float = LONG
     return Together(read, gather_seconds=PASTS_GATHER_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Somebody else scales the target: in one word, and in a sentence with what to do."""
+
+    reason: str
+    sentence: str
+
+
 class ClusterFleet:
     """Satisfies `Fleet`."""
 
@@ -101,6 +112,9 @@ class ClusterFleet:
         self._pasts = pasts
         self._clock = clock
         self._uid = ""
+        self.conflict: Conflict | None = None
+        """As of the last look; None where nobody else scales it."""
+        self._put_backs = PutBacks()
         readings.members += 1
         pasts.members += 1
 
@@ -113,6 +127,7 @@ class ClusterFleet:
         """The target as both servers show it now."""
         state = await self._kubernetes.target(self._ref, self._namespace)
         self._uid = state.uid
+        await self._look_for_others(state)
         question = (self._asked(state), _reading_before(previous))
         try:
             reading = await self._readings.ask(self._resource.key, question)
@@ -122,7 +137,40 @@ class ClusterFleet:
 
     async def scale(self, expected: int, replicas: int) -> None:
         """Ask for the replicas, provided that `expected` are still asked for."""
+        spec = self._resource.spec
+        if spec.paused:
+            raise WithheldError("it is paused, until spec.paused is false again", kind="paused")
+        if self.conflict and spec.on_conflict is OnConflict.YIELD:
+            raise WithheldError(self.conflict.sentence, kind="conflict")
         await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
+        self._put_backs = self._put_backs.wrote(expected, replicas, self._clock())
+
+    async def _look_for_others(self, state: TargetState) -> None:
+        """Who else scales it; in the modes in which another does so by design nobody is looked for."""
+        spec = self._resource.spec
+        if spec.mode is not Mode.ACTIVE:
+            return
+        try:
+            rivals = await self._kubernetes.rivals(self._ref, self._namespace)
+        except ClusterError:
+            if spec.on_conflict is OnConflict.YIELD:
+                raise
+            rivals = ()
+        now = self._clock()
+        self._put_backs = self._put_backs.saw(state.desired, now)
+        self.conflict = None
+        if rivals:
+            named = " and ".join(map(str, rivals))
+            self.conflict = Conflict(
+                "OtherAutoscaler",
+                f"{named} scales it too: delete one of the two, or keep both with mode Publish or Floor",
+            )
+        elif self._put_backs.lasts(now):
+            who = f"'{state.replicas_manager}'" if state.replicas_manager else "somebody"
+            self.conflict = Conflict(
+                "ReplicasPutBack",
+                f"{who} keeps putting replicas back to {state.desired}: take `replicas` out of what it applies",
+            )
 
     async def past(self) -> Sequence[LoadBin]:
         """The load of the last days, as far as Prometheus has it."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from autoscaler.cluster_fleet import Conflict
 from autoscaler.loop import Outcome, Turn
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
 from policies.scaling.lead_time import FEWEST
 from policies.scaling.observation import Interval, Observation, PodStage
-from policies.scaling.resource import Mode, VLLMAutoscaler
+from policies.scaling.resource import Mode, OnConflict, VLLMAutoscaler
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.status import (
     DECISIONS_KEPT,
@@ -40,11 +41,17 @@ _REASONS: Final = {
 
 
 def status_after(
-    before: Status, turn: Turn, resource: VLLMAutoscaler, policy: ScalingPolicy, attained: Interval | None, now: float
+    before: Status,
+    turn: Turn,
+    conflict: Conflict | None,
+    resource: VLLMAutoscaler,
+    policy: ScalingPolicy,
+    attained: Interval | None,
+    now: float,
 ) -> Status:
     """The status after a turn; what the turn did not see keeps what was last known."""
     generation = resource.metadata.generation
-    judged = tuple(_judged(turn, resource, policy))
+    judged = tuple(_judged(turn, conflict, resource))
     seen, decision = turn.observation, turn.decision
     replicas = _replicas(seen, decision) if seen and decision else before.replicas
     ready = next(each for each in judged if each.type is ConditionType.READY)
@@ -72,15 +79,15 @@ def unusable(before: Status, reason: str, problem: str, generation: int, now: fl
     return before.model_copy(update={"observed_generation": generation, "reason": reason, "conditions": conditions})
 
 
-def _judged(turn: Turn, resource: VLLMAutoscaler, policy: ScalingPolicy) -> Iterator[Judgement]:
+def _judged(turn: Turn, conflict: Conflict | None, resource: VLLMAutoscaler) -> Iterator[Judgement]:
     seen, decision = turn.observation, turn.decision
     yield _ready(turn)
     yield _metrics(turn)
-    yield _active(turn, resource)
+    yield _active(turn, conflict, resource)
     if seen and decision:
         yield _limited(seen, decision)
         yield _learning(turn.history)
-        yield _judgement(ConditionType.CONFLICTED, "False", "Alone", "nobody else is known to scale the target")
+        yield _conflicted(conflict)
 
 
 def _ready(turn: Turn) -> Judgement:
@@ -115,7 +122,7 @@ def _metrics(turn: Turn) -> Judgement:
     return _judgement(ConditionType.METRICS_AVAILABLE, "True", "Fresh", "every ready pod has a whole sample")
 
 
-def _active(turn: Turn, resource: VLLMAutoscaler) -> Judgement:
+def _active(turn: Turn, conflict: Conflict | None, resource: VLLMAutoscaler) -> Judgement:
     """Whether decisions are written."""
     mode = resource.spec.mode
     if mode is not Mode.ACTIVE:
@@ -124,7 +131,18 @@ def _active(turn: Turn, resource: VLLMAutoscaler) -> Judgement:
     if turn.outcome in _FAILED:
         reason = "MissingRight" if turn.right else _REASONS.get(turn.kind, "Failed")
         return _judgement(ConditionType.SCALING_ACTIVE, "False", reason, turn.problem)
+    if resource.spec.paused:
+        told = "it is paused: decisions are told and not written"
+        return _judgement(ConditionType.SCALING_ACTIVE, "False", "Paused", told)
+    if conflict and resource.spec.on_conflict is OnConflict.YIELD:
+        return _judgement(ConditionType.SCALING_ACTIVE, "False", conflict.reason, conflict.sentence)
     return _judgement(ConditionType.SCALING_ACTIVE, "True", "Writing", "decisions are written to the target's scale")
+
+
+def _conflicted(conflict: Conflict | None) -> Judgement:
+    if conflict:
+        return _judgement(ConditionType.CONFLICTED, "True", conflict.reason, conflict.sentence)
+    return _judgement(ConditionType.CONFLICTED, "False", "Alone", "nobody else is known to scale the target")
 
 
 def _limited(seen: Observation, decision: Decision) -> Judgement:

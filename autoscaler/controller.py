@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Final
 
+from autoscaler.cluster_fleet import Conflict
 from autoscaler.conditions import INVALID_SPEC
 from autoscaler.config import missing_files
 from autoscaler.events import Announcement
@@ -174,8 +175,8 @@ class Controller:
         stated, reporter = followed.stated, followed.reporter
         target: Target
 
-        def report(turn: Turn) -> None:
-            reporter.follow(turn, target.resource, target.policy)
+        def report(turn: Turn, conflict: Conflict | None) -> None:
+            reporter.follow(turn, conflict, target.resource, target.policy)
 
         async def tell_also(said: Announcement) -> None:
             await self._tell_on_resource(stated, said)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic, time
 from typing import Any, Final
 
+from autoscaler.cluster_fleet import Conflict
 from autoscaler.conditions import status_after, unusable
 from autoscaler.loop import Turn
 from cluster.errors import ClusterError
@@ -45,11 +46,11 @@ class Reporter:
         self._writing: asyncio.Task[None] | None = None
         self._problem = ""
 
-    def follow(self, turn: Turn, resource: VLLMAutoscaler, policy: ScalingPolicy) -> None:
+    def follow(self, turn: Turn, conflict: Conflict | None, resource: VLLMAutoscaler, policy: ScalingPolicy) -> None:
         """Take in a turn."""
         if turn.decision:
             self._attain(turn.decision, policy.tick_seconds)
-        self._offer(status_after(self.status, turn, resource, policy, self._mean_attained(), time()))
+        self._offer(status_after(self.status, turn, conflict, resource, policy, self._mean_attained(), time()))
 
     def refuse(self, reason: str, problem: str, generation: int) -> None:
         """Say why no turn is taken of it."""

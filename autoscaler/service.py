@@ -41,7 +41,7 @@ PassOn = Callable[[Turn], Awaitable[Announcement | None]]
 """Hands a decision to those who scale in our place; what is to be told of it, None where the turn speaks for itself."""
 Refill = Callable[[], Awaitable[Sequence[LoadBin]]]
 """Reads a target's past back from where its metrics are kept, or raises a ClusterError."""
-Report = Callable[[Turn], None]
+Report = Callable[[Turn], Awaitable[None]]
 """Hears of every turn when it is over; returns at once and never fails."""
 
 
@@ -298,10 +298,10 @@ class Service:
         if ended.observation and target.pass_on is None:
             target.expected = ended.replicas_in_force
         if target.report:
-            target.report(ended)
+            await target.report(ended)
 
     async def _pass_on(self, target: Target, ended: Turn) -> Announcement | None:
-        if target.pass_on is None:
+        if target.pass_on is None or target.resource.spec.paused:
             return None
         target.writing = True
         try:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from autoscaler.cluster_fleet import ClusterFleet
+from autoscaler.cluster_fleet import ClusterFleet, Conflict
+from autoscaler.conflict_news import ConflictNews
 from autoscaler.events import Announcement
+from autoscaler.loop import Turn
 from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.schedule import share_of_tick
 from autoscaler.servers import Servers, identity
-from autoscaler.service import PassOn, Report, Service, Target, Tell, patience_seconds, target_of
+from autoscaler.service import PassOn, Service, Target, Tell, patience_seconds, target_of
 from cluster.kubernetes import Cluster
 from policies.scaling.history import History
 from policies.scaling.resource import Mode, VLLMAutoscaler
+
+log = logging.getLogger(__name__)
+
+Hears = Callable[[Turn, Conflict | None], None]
+"""Hears of every turn, and of who else scales the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class Targets:
         self,
         resource: VLLMAutoscaler,
         *,
-        report: Report | None = None,
+        report: Hears | None = None,
         tell_also: Tell | None = None,
         history: History | None = None,
     ) -> Target:
@@ -43,6 +52,16 @@ class Targets:
             if tell_also:
                 await tell_also(said)
 
+        news = ConflictNews(resource.spec.on_conflict)
+
+        async def hear(turn: Turn) -> None:
+            said = news.of(fleet.conflict)
+            if said:
+                log.log(said.level, said.message, extra={"target": resource.key, "reason": said.reason})
+                await tell(said)
+            if report:
+                report(turn, fleet.conflict)
+
         target = target_of(
             resource,
             fleet,
@@ -52,7 +71,7 @@ class Targets:
             pass_on=self._pass_on(resource),
             # Who has looked before has the past already; to add it again would count it twice.
             refill=None if history and history.last else fleet.past,
-            report=report,
+            report=hear,
             history=history,
         )
         self.service.add(target)

@@ -72,6 +72,9 @@ class KubernetesForNothing:
         self.writes += 1
         return replicas
 
+    async def rivals(self, ref: ScaleTargetRef, namespace: str) -> tuple[()]:
+        return ()
+
     async def event(
         self,
         ref: ScaleTargetRef,

@@ -33,6 +33,7 @@ from cluster.objects import (
     workload_of,
 )
 from cluster.ownership import CHAINS, KindKey
+from cluster.rivals import Rival, rivals_watch, target_key
 from cluster.scale import read_scale, write_scale
 from cluster.selectors import Selector
 from cluster.watch import Watch
@@ -122,6 +123,12 @@ class Cluster:
         selector = _selector_of(scale, subject)
         claimed = await self._claim(view, resource, workload, selector)
         return ownership.state_of(resource.group, workload, scale.desired, str(selector), claimed, view)
+
+    async def rivals(self, ref: ScaleTargetRef, namespace: str) -> tuple[Rival, ...]:
+        """The HPAs and ScaledObjects that scale this target too."""
+        watch = self._view(namespace).rivals()
+        await watch.whole()
+        return tuple(sorted(watch.store.under(target_key(ref)), key=str))
 
     async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int:
         """Ask for `replicas` where `expected` is still asked for; what is asked for now."""
@@ -242,6 +249,7 @@ class _Namespace:
             counters=counters,
         )
         self._workloads: dict[KindKey, Watch[Workload]] = {}
+        self._rivals: Watch[Rival] | None = None
         self.given_up: set[str] = set()
         """Owners that did not appear when they were waited for: their pods are somebody else's, or orphans."""
         self.pods.start()
@@ -252,7 +260,13 @@ class _Namespace:
         self.given_up.add(owner.uid)
 
     def watches(self) -> list[Watch[Any]]:
-        return [self.pods, *self._workloads.values()]
+        return [self.pods, *self._workloads.values(), *([self._rivals] if self._rivals else [])]
+
+    def rivals(self) -> Watch[Rival]:
+        if self._rivals is None:
+            self._rivals = rivals_watch(self._api, self._name, self._pace, self._counters)
+            self._rivals.start()
+        return self._rivals
 
     def workloads(self, resource: Resource) -> Watch[Workload]:
         key = (resource.api_version, resource.kind)

@@ -79,6 +79,8 @@ class Workload:
     selector: Selector | None = None
     rolling: bool = False
     """Its controller is still replacing pods, or has not yet seen the newest spec."""
+    replicas_manager: str = ""
+    """Whose field `spec.replicas` is, as the API server keeps it; "" where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class TargetState:
     rolling: bool = False
     pod_name_pattern: str = ""
     """Regular expression of all names its pods ever have; "" when it cannot be told. Has no backslashes."""
+    replicas_manager: str = ""
+    """Who set `desired`, by the name that he gave the API server; "" where that is not known."""
     strangers: int = 0
     """Pods that the selector selects and another controller owns; they are not among `pods`."""
 
@@ -252,6 +256,7 @@ def workload_of(kind: str, workload: Json) -> Workload:
         being_deleted=bool(metadata.get("deletionTimestamp")),
         template=(metadata.get("labels") or {}).get(TEMPLATE_LABELS[0], ""),
         revision=_revision_of(metadata),
+        replicas_manager=_replicas_manager(metadata),
     )
     spec, status = workload.get("spec"), workload.get("status") or {}
     if spec is None:
@@ -265,6 +270,15 @@ def workload_of(kind: str, workload: Json) -> Workload:
         selector=Selector.of_workload(spec.get("selector") or {}),
         rolling=_is_rolling(kind, metadata, spec, status),
     )
+
+
+def _replicas_manager(metadata: Json) -> str:
+    owners = [
+        (entry.get("time") or "", str(entry.get("manager") or ""))
+        for entry in metadata.get("managedFields") or ()
+        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return max(owners)[1] if owners else ""
 
 
 def _revision_of(metadata: Json) -> int:

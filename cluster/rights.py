@@ -36,6 +36,8 @@ def rights_for(target: Resource, between: Iterable[Resource], *, writes: bool) -
     if writes:
         rights.append(Right("patch", target.group, f"{target.plural}/scale"))
         rights += [Right(verb, "", "events") for verb in ("create", "patch")]
+        # Whoever writes looks first whether another autoscaler does.
+        rights += [Right(verb, "autoscaling", "horizontalpodautoscalers") for verb in ("list", "watch")]
     return tuple(rights)
 
 

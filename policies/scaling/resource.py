@@ -209,6 +209,13 @@ class Mode(StrEnum):
     """Raises the fewest replicas of somebody's HPA or ScaledObject ahead of need, and gives them back after."""
 
 
+class OnConflict(StrEnum):
+    """What is done where somebody else scales the target too."""
+
+    YIELD = "Yield"
+    OVERRIDE = "Override"
+
+
 class Spec(Settings):
     """What the user states: the target, its ceiling, the objectives and where Prometheus is; the rest has defaults."""
 
@@ -232,6 +239,12 @@ class Spec(Settings):
     """How fast the number may change."""
     mode: Mode = Mode.ACTIVE
     """Active writes what was decided; Shadow only tells it."""
+
+    on_conflict: OnConflict = OnConflict.YIELD
+    """Where an HPA or a ScaledObject scales the target too, or a tool puts `replicas` back: Yield writes nothing while
+    that lasts, Override writes all the same."""
+    paused: bool = False
+    """Decide and tell, write nothing, for as long as this is true."""
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
@@ -337,6 +350,7 @@ _REMEDIES = {
     "spec.coldStartSeconds": "write how long a pod takes from created to ready, such as 120, or leave it out",
     "spec.prometheus": 'write prometheus: {url: "http://HOST:PORT"}',
     "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
+    "spec.onConflict": "write Yield or Override",
     "spec.mode": "write Active, Shadow, Publish or Floor",
 }
 _PLACEHOLDERS = {

@@ -2,76 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 
-from tests.parts.control_plane import ControlPlane
-from tests.parts.fixtures import new_namespace, running_prometheus
+from tests.parts.fixtures import new_namespace
 from tests.parts.kubernetes_api import Json
 from tests.parts.processes import wait_until
-from tests.parts.prometheus import Prometheus
-from tests.real.access import ACCOUNT, apply_shipped, grant
+from tests.real.access import ACCOUNT, grant
 from tests.real.autoscaler_process import Autoscaler
-from tests.real.custom_resource import Resource, install
+from tests.real.custom_resource import Resource
+from tests.real.following import Followed, followed
 from tests.real.simulated_pods import SimulatedPods
 from tests.real.test_rights import OF_RESOURCES, without
 from tests.real.workloads import Workload, deployment, resource
 
+__all__ = ["followed"]
+
 pytestmark = pytest.mark.cluster
-
-
-@dataclass
-class Followed:
-    """A namespace whose resources are followed, with the shipped rights and no other."""
-
-    control_plane: ControlPlane
-    prometheus: Prometheus
-    namespace: str
-    autoscaler: Autoscaler
-
-    def target(self, name: str, replicas: int = 1) -> Workload:
-        made = Workload(self.control_plane, self.namespace, deployment(name))
-        made.create(replicas, cold_start_seconds=0)
-        return made
-
-    def resource(self, target: Workload, name: str = "", prometheus: Json | None = None, **spec: object) -> Resource:
-        document = resource(target, self.prometheus, **spec)
-        document["metadata"]["name"] = name or target.name
-        document["spec"]["prometheus"] |= prometheus or {}
-        return Resource(self.control_plane.api, document)
-
-    def status_writes(self) -> float:
-        pages = requests.get(
-            f"{self.control_plane.url}/metrics",
-            headers=dict(self.control_plane.api.session.headers),
-            verify=str(self.control_plane.ca),
-            timeout=10,
-        ).text
-        counted = re.findall(
-            r'^apiserver_request_total\{[^}]*resource="vllmautoscalers"[^}]*subresource="status"[^}]*\} (\S+)$',
-            pages,
-            re.MULTILINE,
-        )
-        return sum(map(float, counted))
-
-
-@pytest.fixture(scope="module")
-def followed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
-    folder = tmp_path_factory.mktemp("followed")
-    (folder / "overlay").mkdir()
-    install(control_plane)
-    with ExitStack() as stack:
-        namespace = stack.enter_context(new_namespace(control_plane))
-        prometheus = stack.enter_context(running_prometheus(folder / "prometheus"))
-        kubeconfig = apply_shipped(control_plane, folder / "overlay", namespace)
-        process = Autoscaler(folder, None, kubeconfig, options=("--namespace", namespace))
-        yield Followed(control_plane, prometheus, namespace, stack.enter_context(process))
 
 
 def test_a_resource_is_taken_up_changed_and_let_go_of(followed: Followed) -> None:

@@ -28,6 +28,8 @@ COMMON = [
     ("watch", "", "pods"),
     ("create", "", "events"),
     ("patch", "", "events"),
+    ("list", "autoscaling", "horizontalpodautoscalers"),
+    ("watch", "autoscaling", "horizontalpodautoscalers"),
 ]
 OF_A_DEPLOYMENT = [
     *COMMON,
