@@ -79,6 +79,27 @@ def test_every_pod_of_ours_keeps_to_the_restricted_standard(cluster: ControlPlan
             cluster.api.request("POST", pods, pod, dryRun="All")
 
 
+@pytest.mark.parametrize(
+    ("verb", "group", "resource", "namespace", "may"),
+    [
+        ("patch", "apps", "deployments/scale", "inference", True),
+        ("watch", "autoscaling.preheat.dev", "vllmautoscalers", "inference", True),
+        ("update", "coordination.k8s.io", "leases", HOME, True),
+        ("update", "coordination.k8s.io", "leases", "kube-system", False),
+        ("patch", "apps", "deployments", "inference", False),
+        ("get", "", "secrets", HOME, False),
+    ],
+)
+def test_the_autoscaler_may_scale_everywhere_and_hold_its_lease_at_home(
+    cluster: ControlPlane, verb: str, group: str, resource: str, namespace: str, may: bool
+) -> None:
+    resource, _, subresource = resource.partition("/")
+    asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
+    spec = {"user": f"system:serviceaccount:{HOME}:preheat-autoscaler", "resourceAttributes": asked}
+    review = cluster.api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", {"spec": spec})
+    assert review["status"]["allowed"] is may
+
+
 @pytest.mark.parametrize("path", MIGRATED, ids=lambda path: path.stem)
 def test_what_people_have_and_what_it_becomes_are_taken(cluster: ControlPlane, tmp_path: Path, path: Path) -> None:
     assert len(apply(cluster, path)) == 1
