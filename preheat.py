@@ -208,6 +208,23 @@ def crd() -> None:
 
 
 @main.command()
+@click.argument("name", required=False)
+@click.option("--namespace", metavar="NAME", help="Only what is raised there; else everywhere.")
+@_kubeconfig
+@_context
+def release(name: str | None, namespace: str | None, kubeconfig: str | None, context: str | None) -> None:
+    """Give back the floors that mode Floor has raised: all, or those of the VLLMAutoscaler NAME ([NAMESPACE/]NAME)."""
+    from autoscaler.release import release as give_back
+    from cluster.files import ConfigError
+
+    try:
+        for line in asyncio.run(give_back(name, namespace, kubeconfig, context)):
+            click.echo(line)
+    except ConfigError as error:
+        _mend(error.problems)
+
+
+@main.command()
 @click.argument("target")
 @click.option("--at", metavar="TIME", help="ISO 8601 (UTC unless it says otherwise) or unix seconds; else the last.")
 @click.option("--journal", type=_file, required=True, metavar="DIR", help="What `preheat autoscaler --journal` wrote.")

@@ -17,6 +17,7 @@ from autoscaler.config import examine, missing_files
 from autoscaler.servers import identity
 from cluster import vllm_metrics
 from cluster.errors import ClusterError
+from cluster.floors import Floors
 from cluster.kubernetes import Cluster
 from cluster.prometheus import Prometheus
 from policies.scaling.observation import PodStage
@@ -184,6 +185,9 @@ async def _check_target(cluster: Cluster, resource: VLLMAutoscaler) -> Report:
         if any(right.verb in ("list", "watch") for right in missing):
             return report  # it could not be looked at
         state = await cluster.target(ref, namespace)
+        if resource.spec.mode is Mode.FLOOR:
+            floor = await Floors(cluster.api).of(ref, namespace)
+            report.notes.append(f"{resource.key}: {floor.subject} has {floor.holder.fewest} {floor.own}")
     except ClusterError as error:
         report.problems.append(f"{resource.key}: {error}")
         return report

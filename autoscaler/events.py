@@ -15,7 +15,8 @@ from policies.scaling.decision import Binding
 
 AGAIN_SECONDS: Final = 300.0
 PUBLISHED: Final = "Published"
-EVERY_TIME: Final = frozenset({"Rescaled", PUBLISHED})
+FLOOR: Final = "FloorSet"
+EVERY_TIME: Final = frozenset({"Rescaled", PUBLISHED, FLOOR})
 """Reasons of changes, each of which is told."""
 WITHHELD_REASONS: Final = {"paused": "Paused", "conflict": "Conflicted", "lease": ""}
 """Of what was not sent: a replica that does not lead has nothing to tell the target."""

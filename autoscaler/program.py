@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from autoscaler.controller import Controller
+from autoscaler.floor import FloorKeeper
 from autoscaler.journal import Journal
 from autoscaler.leadership import Leadership
 from autoscaler.publish.numbers import PublishedNumbers
@@ -29,6 +30,7 @@ from autoscaler.web import application
 from cluster.credentials import own_namespace
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
+from cluster.floors import Floors
 from cluster.kubernetes import Cluster
 from cluster.lease import Terms
 from cluster.pages import listen
@@ -98,11 +100,13 @@ async def serve(options: Options) -> None:
         telemetry.sources.append(lambda: _kubernetes_numbers(cluster))
         numbers = PublishedNumbers()
         telemetry.sources.append(numbers.gauges)
+        floors = FloorKeeper(Floors(cluster.api))
+        telemetry.sources.append(floors.gauges)
         servers = Servers()
         parts.callback(servers.close)
         telemetry.sources.append(servers.numbers)
         service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal)
-        targets = Targets(cluster, servers, service, numbers, options.tick_seconds)
+        targets = Targets(cluster, servers, service, numbers, floors, options.tick_seconds)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
         await serve_numbers(options.publish, options.host, numbers, cluster.api, parts)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from autoscaler.cluster_fleet import ClusterFleet, Conflict
 from autoscaler.conflict_news import ConflictNews
 from autoscaler.events import Announcement
+from autoscaler.floor import FloorKeeper
 from autoscaler.loop import Turn
 from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.schedule import share_of_tick
@@ -32,6 +33,7 @@ class Targets:
     servers: Servers
     service: Service
     numbers: PublishedNumbers
+    floors: FloorKeeper
     tick_seconds: float
 
     def begin(
@@ -75,6 +77,8 @@ class Targets:
             history=history,
         )
         self.service.add(target)
+        if resource.spec.mode is not Mode.FLOOR:
+            self.floors.begin_to_give_back(resource)
         return target
 
     async def end(self, target: Target) -> None:
@@ -84,9 +88,14 @@ class Targets:
             target.fleet.close()
         self.servers.leave(target.resource.spec.prometheus)
         self.numbers.remove(target.resource.metadata.namespace, target.resource.metadata.name)
+        self.floors.remove(target.resource.key)
 
     def _pass_on(self, resource: VLLMAutoscaler) -> PassOn | None:
         """What hands its decisions to others, in the modes in which they scale."""
-        if resource.spec.mode is Mode.PUBLISH:
-            return self.numbers.add(resource, patience_seconds(resource, self.tick_seconds))
-        return None
+        match resource.spec.mode:
+            case Mode.PUBLISH:
+                return self.numbers.add(resource, patience_seconds(resource, self.tick_seconds))
+            case Mode.FLOOR:
+                return self.floors.add(resource)
+            case Mode.ACTIVE | Mode.SHADOW:
+                return None

@@ -48,6 +48,7 @@ METRICS: Final = tuple(
             TARGET,
             "The number that others follow, in mode Publish; absent while there is none, or it is stale",
         ),
+        ("preheat_replicas_floor", "gauge", TARGET, "In mode Floor: the fewest replicas of their HPA or ScaledObject"),
         ("preheat_replicas_ready", "gauge", TARGET, "Pods that serve"),
         ("preheat_replicas_coming", "gauge", TARGET, "Pods created and expected, not ready yet"),
         ("preheat_horizon_seconds", "gauge", TARGET, "How far ahead a replica asked for now would serve"),

@@ -45,6 +45,7 @@ class Number:
 @dataclass(slots=True)
 class _Published:
     patience_seconds: float
+    paused: bool
     number: Number | None = None
     reason: str = "its first turn has not ended"
     """Why the last turn brought no number."""
@@ -61,7 +62,7 @@ class PublishedNumbers:
         self, resource: VLLMAutoscaler, patience_seconds: float
     ) -> Callable[[Turn], Awaitable[Announcement | None]]:
         """What is to be handed each of the target's turns; a number stands for `patience_seconds`."""
-        published = _Published(patience_seconds)
+        published = _Published(patience_seconds, paused=resource.spec.paused)
         self._published[resource.metadata.namespace, resource.metadata.name] = published
 
         async def pass_on(turn: Turn) -> Announcement | None:
@@ -107,6 +108,9 @@ def _follow(published: _Published, turn: Turn) -> Announcement | None:
     if decision is None:
         published.reason = turn.problem
         return None
+    if published.paused:
+        published.reason = "it is paused, until spec.paused is false again"
+        return Announcement(f"publishes nothing, being paused: {decision.sentence}")
     seen = turn.observation
     if decision.binding is Binding.HOLD and seen is not None and (seen.problems or seen.unseen_ready_pods):
         published.reason = decision.sentence

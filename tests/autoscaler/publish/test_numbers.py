@@ -103,3 +103,11 @@ def test_one_that_does_not_publish_is_unknown() -> None:
     assert numbers.names("inference") == ["two"]
     with pytest.raises(UnknownNumberError):
         numbers.number("inference", "one")
+
+
+async def test_while_it_is_paused_there_is_no_number() -> None:
+    story = Story()
+    story.target.pass_on = story.numbers.add(resource(mode="Publish", paused=True), PATIENCE_SECONDS)
+    await story.turns(3)
+    with pytest.raises(StaleNumberError, match="it is paused"):
+        assert story.number
