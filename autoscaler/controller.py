@@ -67,6 +67,8 @@ class Controller:
         self._autoscalers = autoscalers
         self._targets = targets
         self._followed: dict[str, Followed] = {}
+        self._histories: dict[str, tuple[VLLMAutoscaler, History]] = {}
+        """What was seen for objects that are let go of for now, by uid: the spec changed, or another replica led."""
         self._changed: dict[str, Stated | None] = {}
         self._wake = asyncio.Event()
 
@@ -115,7 +117,9 @@ class Controller:
         changed, self._changed = self._changed, {}
         for key, stated in changed.items():
             if stated is None:
+                gone = self._followed.get(key)
                 await self._forget(key)
+                self._histories.pop(gone.stated.uid if gone else "", None)
             elif not self._is_known(stated):
                 await self._take(stated)
         for followed in sorted(self._followed.values(), key=_age):
@@ -141,8 +145,8 @@ class Controller:
 
     async def _take(self, stated: Stated) -> None:
         """Follow an object that is new, or whose spec is; what was learnt of the same target is kept."""
-        before = self._followed.get(stated.key)
         await self._forget(stated.key)
+        before, seen = self._histories.pop(stated.uid, (None, History()))
         status = status_of(stated.document.get("status"))
         of_this_spec = status.observed_generation == stated.generation
         history = history_of(status.learnt) if of_this_spec else History()
@@ -152,8 +156,8 @@ class Controller:
             followed.resource = read(stated.document)
         except InvalidResourceError as error:
             followed.problem = str(error)
-        if before and before.target and followed.resource and _same_measures(before.target.resource, followed.resource):
-            followed.history = before.target.history
+        if before and followed.resource and _same_measures(before, followed.resource):
+            followed.history = seen
 
     def _reporter(self, stated: Stated) -> Reporter:
         async def write(status: dict[str, object]) -> None:
@@ -212,6 +216,7 @@ class Controller:
             return
         if followed.target:
             await self._targets.end(followed.target)
+            self._histories[followed.stated.uid] = followed.target.resource, followed.target.history
             log.info("let go of; its replicas stay as they are", extra={"target": key})
         await followed.reporter.close()
 

@@ -11,7 +11,7 @@ from tests.parts.kubernetes_api import Json
 from tests.parts.processes import wait_until
 from tests.real.access import ACCOUNT, grant
 from tests.real.autoscaler_process import Autoscaler
-from tests.real.custom_resource import Resource
+from tests.real.custom_resource import Resource, collection
 from tests.real.following import Followed, followed
 from tests.real.simulated_pods import SimulatedPods
 from tests.real.test_rights import OF_RESOURCES, without
@@ -110,6 +110,25 @@ def test_a_fleet_at_rest_has_its_status_written_seldom(followed: Followed) -> No
         followed.autoscaler.wait_turns(key, 6)
         assert followed.status_writes() - before <= 2
         made.delete()
+
+
+def test_fifty_at_once_and_the_api_server_restarted_among_them(followed: Followed) -> None:
+    targets = [Workload(followed.control_plane, followed.namespace, deployment(f"many-{n}")) for n in range(50)]
+    for target in targets:
+        target.create(0, cold_start_seconds=0)
+    made = [followed.resource(target).create() for target in targets[:25]]
+    followed.control_plane.stop_api_server()
+    followed.control_plane.start_api_server()
+    made += [followed.resource(target).create() for target in targets[25:]]
+    for target in targets:
+        wait_until(lambda: target.desired == 1, within=120, what=f"{target.name} at its floor")  # noqa: B023
+    for each in made:
+        each.wait_condition("Ready", "True", within=120)
+    collected = followed.control_plane.api.items(collection(followed.namespace))
+    assert len([each for each in collected if each["metadata"]["name"].startswith("many-")]) == 50
+    for each, target in zip(made, targets, strict=True):
+        each.delete()
+        target.set_by_hand(0)
 
 
 @pytest.mark.parametrize("right", OF_RESOURCES, ids=lambda right: f"{right[0]} {right[2]}")
