@@ -19,7 +19,7 @@ from cluster.prometheus_queries import PodAddress, TargetPods
 from cluster.prometheus_readings import Reading
 from policies.scaling.conflicts import PutBacks
 from policies.scaling.demand import LoadBin
-from policies.scaling.observation import Observation, Pod, PodSample, PodStage, SampleState
+from policies.scaling.observation import Observation, Pod, PodSample, PodStage, Room, SampleState
 from policies.scaling.resource import Mode, OnConflict, ScaleTargetRef, VLLMAutoscaler
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class Kubernetes(Protocol):
     async def target(self, ref: ScaleTargetRef, namespace: str) -> TargetState: ...
 
     async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int: ...
+
+    async def room(self, namespace: str, state: TargetState) -> Room | None: ...
 
     async def rivals(self, ref: ScaleTargetRef, namespace: str) -> Sequence[object]: ...
 
@@ -133,7 +135,7 @@ class ClusterFleet:
             reading = await self._readings.ask(self._resource.key, question)
         except NotObservedError as error:
             raise MetricsNotObservedError(str(error)) from error
-        return observation(self._clock(), state, reading)
+        return replace(observation(self._clock(), state, reading), room=await self._room(state))
 
     async def scale(self, expected: int, replicas: int) -> None:
         """Ask for the replicas, provided that `expected` are still asked for."""
@@ -144,6 +146,12 @@ class ClusterFleet:
             raise WithheldError(self.conflict.sentence, kind="conflict")
         await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
         self._put_backs = self._put_backs.wrote(expected, replicas, self._clock())
+
+    async def _room(self, state: TargetState) -> Room | None:
+        """What may exist, where it is we who would ask for it."""
+        if self._resource.spec.mode is not Mode.ACTIVE:
+            return None
+        return await self._kubernetes.room(self._namespace, state)
 
     async def _look_for_others(self, state: TargetState) -> None:
         """Who else scales it; in the modes in which another does so by design nobody is looked for."""

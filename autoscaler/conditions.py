@@ -152,6 +152,8 @@ def _limited(seen: Observation, decision: Decision) -> Judgement:
         told = f"{homeless} of its pods fit on no node: add nodes, or free GPUs"
         return _judgement(ConditionType.SCALING_LIMITED, "True", "Unschedulable", told)
     clip = decision.clips[-1] if decision.clips else ""
+    if decision.binding is Binding.QUOTA:
+        return _judgement(ConditionType.SCALING_LIMITED, "True", "QuotaExhausted", clip)
     if decision.binding is Binding.CEILING:
         return _judgement(ConditionType.SCALING_LIMITED, "True", "TooManyReplicas", clip)
     if decision.binding is Binding.FLOOR and clip:

@@ -37,7 +37,7 @@ from policies.scaling.status import history_of, status_of
 
 log = logging.getLogger(__name__)
 
-AGAIN_SECONDS: Final = 10.0
+AGAIN_SECONDS: Final = 5.0
 """How often what was wrong is looked at again: a file may be mounted, a kind installed, a right given."""
 SAME_TARGET: Final = "SameTarget"
 

@@ -72,6 +72,9 @@ class KubernetesForNothing:
         self.writes += 1
         return replicas
 
+    async def room(self, namespace: str, state: TargetState) -> None:
+        return None
+
     async def rivals(self, ref: ScaleTargetRef, namespace: str) -> tuple[()]:
         return ()
 

@@ -33,10 +33,12 @@ from cluster.objects import (
     workload_of,
 )
 from cluster.ownership import CHAINS, KindKey
+from cluster.quotas import Quota, quotas_watch, room
 from cluster.rivals import Rival, rivals_watch, target_key
 from cluster.scale import read_scale, write_scale
 from cluster.selectors import Selector
 from cluster.watch import Watch
+from policies.scaling.observation import Room
 from policies.scaling.resource import ScaleTargetRef
 
 GIVEN_UP_AT_MOST = 10_000
@@ -129,6 +131,12 @@ class Cluster:
         watch = self._view(namespace).rivals()
         await watch.whole()
         return tuple(sorted(watch.store.under(target_key(ref)), key=str))
+
+    async def room(self, namespace: str, state: TargetState) -> Room | None:
+        """How many pods of this target the namespace's quotas allow; None where they say nothing of them."""
+        watch = self._view(namespace).quotas()
+        await watch.whole()
+        return room(watch.store.all(), len(state.pods), state.requests)
 
     async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int:
         """Ask for `replicas` where `expected` is still asked for; what is asked for now."""
@@ -250,6 +258,7 @@ class _Namespace:
         )
         self._workloads: dict[KindKey, Watch[Workload]] = {}
         self._rivals: Watch[Rival] | None = None
+        self._quotas: Watch[Quota] | None = None
         self.given_up: set[str] = set()
         """Owners that did not appear when they were waited for: their pods are somebody else's, or orphans."""
         self.pods.start()
@@ -260,7 +269,14 @@ class _Namespace:
         self.given_up.add(owner.uid)
 
     def watches(self) -> list[Watch[Any]]:
-        return [self.pods, *self._workloads.values(), *([self._rivals] if self._rivals else [])]
+        others: list[Watch[Any] | None] = [self._rivals, self._quotas]
+        return [self.pods, *self._workloads.values(), *(watch for watch in others if watch)]
+
+    def quotas(self) -> Watch[Quota]:
+        if self._quotas is None:
+            self._quotas = quotas_watch(self._api, self._name, self._pace, self._counters)
+            self._quotas.start()
+        return self._quotas
 
     def rivals(self) -> Watch[Rival]:
         if self._rivals is None:

@@ -56,6 +56,8 @@ class WatchedPod:
     """"" until it has one."""
     first_start: tuple[float | None, float] | None = None
     """When its container started and when it was ready, the first time; None until known."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Extended resources that it asks for, such as `nvidia.com/gpu`."""
     seen_from_the_start: bool = False
     """Watched since before its container ran: its first turn to ready is known to be the first."""
 
@@ -108,6 +110,8 @@ class TargetState:
     rolling: bool = False
     pod_name_pattern: str = ""
     """Regular expression of all names its pods ever have; "" when it cannot be told. Has no backslashes."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Extended resources that its newest pod asks for."""
     replicas_manager: str = ""
     """Who set `desired`, by the name that he gave the API server; "" where that is not known."""
     strangers: int = 0
@@ -192,8 +196,20 @@ def watched_pod(pod: Json, before: WatchedPod | None) -> WatchedPod | None:
         controller=controller_of(metadata),
         ip=status.get("podIP") or "",
         first_start=first_start,
+        requests=before.requests if before else _extended_requests(pod),
         seen_from_the_start=seen,
     )
+
+
+def _extended_requests(pod: Json) -> dict[str, int]:
+    """Of a resource with a '/' in its name, limit and request are one whole number."""
+    total: dict[str, int] = {}
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        resources = container.get("resources") or {}
+        for name, amount in ((resources.get("limits") or {}) | (resources.get("requests") or {})).items():
+            if "/" in name and str(amount).isdecimal():
+                total[name] = total.get(name, 0) + int(amount)
+    return total
 
 
 def _stage_of(pod: Json, conditions: Mapping[str, Json], *, is_ready: bool, started: bool) -> PodStage:

@@ -131,6 +131,7 @@ def state_of(group: str, target: Workload, desired: int, selector: str, claimed:
         template=template,
         rolling=rolling,
         pod_name_pattern=_pattern_of(group, target, maker),
+        requests=max(claimed.own, key=lambda watched: watched.pod.created_at).requests if claimed.own else {},
         replicas_manager=target.replicas_manager,
         strangers=claimed.strangers,
     )

@@ -36,8 +36,9 @@ def rights_for(target: Resource, between: Iterable[Resource], *, writes: bool) -
     if writes:
         rights.append(Right("patch", target.group, f"{target.plural}/scale"))
         rights += [Right(verb, "", "events") for verb in ("create", "patch")]
-        # Whoever writes looks first whether another autoscaler does.
+        # Whoever writes looks first whether another autoscaler does, and what may be created.
         rights += [Right(verb, "autoscaling", "horizontalpodautoscalers") for verb in ("list", "watch")]
+        rights += [Right(verb, "", "resourcequotas") for verb in ("list", "watch")]
     return tuple(rights)
 
 

@@ -49,6 +49,11 @@ def damp(
     elif replicas < policy.min_replicas:
         clips.append(f"raised from {replicas} to the floor {policy.min_replicas}")
         replicas, binding = policy.min_replicas, Binding.FLOOR
+    if now.room is not None and replicas > max(now.desired, now.room.replicas):
+        # What cannot be created is not asked for; what was asked for by somebody else stays.
+        most = max(now.desired, now.room.replicas)
+        clips.append(f"cut from {replicas} to {most}: {now.room.reason}")
+        replicas, binding = most, Binding.QUOTA
     return Outcome(replicas, binding, tuple(clips))
 
 

@@ -17,6 +17,7 @@ class Binding(StrEnum):
     TPOT = "tpot"
     FLOOR = "floor"
     CEILING = "ceiling"
+    QUOTA = "quota"
     HOLD = "hold"
 
 

@@ -118,6 +118,14 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """How many replicas may exist in all, by a limit that is not the resource's own, and which one says so."""
+
+    replicas: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One target at one instant."""
 
@@ -133,6 +141,8 @@ class Observation:
     model_name: str = ""
     arrivals_total: float | None = None
     """Cumulative requests by a router's counter, where the resource names one."""
+    room: Room | None = None
+    """The narrowest limit outside of the resource, such as a quota; None where none is known."""
     problems: tuple[str, ...] = ()
     """What could not be seen or only in part, one sentence each; with any, nothing shrinks."""
 

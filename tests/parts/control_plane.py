@@ -33,6 +33,7 @@ CONTROLLERS = (
     "statefulset-controller",
     "horizontal-pod-autoscaler-controller",
     "disruption-controller",
+    "resourcequota-controller",
     "endpointslice-controller",
     "serviceaccount-controller",
     "serviceaccount-token-controller",

@@ -112,6 +112,28 @@ def test_a_fleet_at_rest_has_its_status_written_seldom(followed: Followed) -> No
         made.delete()
 
 
+def test_what_a_quota_does_not_allow_is_told_and_not_asked_for(followed: Followed) -> None:
+    quotas = f"/api/v1/namespaces/{followed.namespace}/resourcequotas"
+    api = followed.control_plane.api
+    gpus = "requests.nvidia.com/gpu"
+    others = sum(len(each["spec"]["containers"]) for each in api.items(quotas.replace("resourcequotas", "pods")))
+    api.create(quotas, {"metadata": {"name": "four-gpus"}, "spec": {"hard": {gpus: str(others + 4)}}})
+    wait_until(
+        lambda: gpus in api.get(f"{quotas}/four-gpus").get("status", {}).get("used", {}), within=60, what="its count"
+    )
+    target = followed.target("bounded")
+    made = followed.resource(target, minReplicas=6).create()
+    said = made.wait_condition("ScalingLimited", "True", "QuotaExhausted")
+    assert f"cut from 6 to 4: quota 'four-gpus' has 3 of {others + 4} {gpus} left" in said["message"]
+    wait_until(lambda: target.desired == 4, within=60, what="as many as there may be")
+    followed.autoscaler.wait_turns(f"{followed.namespace}/bounded", 3)
+    assert target.desired == 4
+    api.delete(f"{quotas}/four-gpus")
+    wait_until(lambda: target.desired == 6, within=60, what="its floor, where nothing forbids it")
+    made.wait_condition("ScalingLimited", "False")
+    made.delete()
+
+
 def test_fifty_at_once_and_the_api_server_restarted_among_them(followed: Followed) -> None:
     targets = [Workload(followed.control_plane, followed.namespace, deployment(f"many-{n}")) for n in range(50)]
     for target in targets:

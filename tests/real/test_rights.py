@@ -28,6 +28,8 @@ COMMON = [
     ("watch", "", "pods"),
     ("create", "", "events"),
     ("patch", "", "events"),
+    ("list", "", "resourcequotas"),
+    ("watch", "", "resourcequotas"),
     ("list", "autoscaling", "horizontalpodautoscalers"),
     ("watch", "autoscaling", "horizontalpodautoscalers"),
 ]

@@ -1,0 +1,71 @@
+"""What the ResourceQuotas of a namespace leave for more pods of a target, before any of them is asked for.
+
+Counted is what a GPU pod is refused for: pods, and extended resources such as `requests.nvidia.com/gpu`. A quota with
+a scope may not concern the target's pods, and is left to speak for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.api import Api, Counters, Pace
+from cluster.watch import Watch
+from policies.scaling.observation import Room
+
+_PREFIX = "requests."
+_PODS = ("pods", "count/pods")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What may be used and what is, by the quota's own names."""
+
+    name: str
+    hard: Mapping[str, int]
+    used: Mapping[str, int]
+
+
+def quota_of(thing: Mapping[str, Any], before: Quota | None = None) -> Quota | None:
+    """A ResourceQuota as far as it is counted here; None where it has a scope."""
+    spec, status = thing.get("spec") or {}, thing.get("status") or {}
+    if spec.get("scopes") or spec.get("scopeSelector"):
+        return None
+    return Quota(thing["metadata"]["name"], _counted(status.get("hard")), _counted(status.get("used")))
+
+
+def _counted(amounts: Mapping[str, str] | None) -> dict[str, int]:
+    return {
+        name: int(amount)
+        for name, amount in (amounts or {}).items()
+        if amount.isdecimal() and (name in _PODS or (name.startswith(_PREFIX) and "/" in name))
+    }
+
+
+def room(quotas: Iterable[Quota], existing: int, requests: Mapping[str, int]) -> Room | None:
+    """How many pods like these there may be in all; `existing` are counted as used. None where nothing says."""
+    found = [
+        Room(
+            existing + max(0, (hard - quota.used.get(name, 0)) // each),
+            f"quota '{quota.name}' has {max(0, hard - quota.used.get(name, 0))} of {hard} {name} left",
+        )
+        for quota in quotas
+        for name, hard in quota.hard.items()
+        if (each := 1 if name in _PODS else requests.get(name.removeprefix(_PREFIX), 0))
+    ]
+    return min(found, key=lambda each: (each.replicas, each.reason), default=None)
+
+
+def quotas_watch(api: Api, namespace: str, pace: Pace, counters: Counters) -> Watch[Quota]:
+    """Every ResourceQuota of the namespace that is counted."""
+    return Watch(
+        api,
+        f"/api/v1/namespaces/{namespace}/resourcequotas",
+        subject=f"resourcequotas in namespace '{namespace}'",
+        read=quota_of,
+        keys_of=lambda _: (),
+        only_metadata=False,
+        pace=pace,
+        counters=counters,
+    )

@@ -1,0 +1,36 @@
+"""What may not be created is not asked for, and what is there already is not taken away for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.scaling.decision import Binding
+from policies.scaling.observation import Observation, Room
+from tests.policies.scaling.story import Story, policy
+
+
+def decided_with(room: int, start: int, load: float) -> Story:
+    def observed(seen: Observation) -> Observation:
+        return replace(seen, room=Room(room, "quota 'q' has none left"))
+
+    return Story(lambda _: load, policy(max_replicas=50), start=start, observed=observed).settled().tell(150)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 20), st.integers(1, 20), st.sampled_from([0.5, 5.0, 20.0]))
+def test_a_fleet_never_grows_beyond_its_room_nor_shrinks_for_it(room: int, start: int, load: float) -> None:
+    story = decided_with(room, start, load)
+    for decision in story.decisions:
+        assert decision.replicas <= max(room, decision.desired)
+        if decision.replicas < decision.desired:
+            assert decision.binding is not Binding.QUOTA
+
+
+def test_the_limit_is_told_with_the_decision() -> None:
+    story = decided_with(4, 2, 20.0).tell(300)
+    limited = next(each for each in story.decisions if each.binding is Binding.QUOTA)
+    assert limited.replicas == 4
+    assert "to 4: quota 'q' has none left" in limited.sentence
