@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import cast
 
 import yaml
 
@@ -18,7 +17,10 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces"
 
 
 def shipped_role() -> Json:
-    return cast("Json", yaml.safe_load((MANIFESTS / "role.yaml").read_text()))
+    """The rules of both Roles as one."""
+    texts = ((MANIFESTS / name).read_text() for name in ("role.yaml", "lease-role.yaml"))
+    documents = [document for text in texts for document in yaml.safe_load_all(text)]
+    return {"rules": [rule for document in documents for rule in document.get("rules", ())]}
 
 
 def apply_shipped(control_plane: ControlPlane, folder: Path, namespace: str) -> Path:
