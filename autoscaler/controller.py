@@ -20,7 +20,7 @@ from autoscaler.reporter import Reporter
 from autoscaler.service import Target
 from autoscaler.targets import Targets
 from cluster.autoscalers import Autoscalers, Stated
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, OvertakenError
 from cluster.events import EventType
 from cluster.kubernetes import Cluster
 from cluster.watch import Watch
@@ -29,6 +29,7 @@ from policies.scaling.resource import (
     API_VERSION,
     KIND,
     InvalidResourceError,
+    Mode,
     ScaleTargetRef,
     VLLMAutoscaler,
     read,
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS: Final = 5.0
 """How often what was wrong is looked at again: a file may be mounted, a kind installed, a right given."""
 SAME_TARGET: Final = "SameTarget"
+FINALIZER: Final = "autoscaling.preheat.dev/floor"
+"""On an object of mode Floor: before it goes, what it raised is given back."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,12 @@ class Followed:
     told: str = ""
     """What was last said to stand in its way."""
     history: History = field(default_factory=History)
+
+    @property
+    def lacks_finalizer(self) -> bool:
+        """Whether its deletion would leave something behind that nobody gives back."""
+        raises = self.resource is not None and self.resource.spec.mode is Mode.FLOOR
+        return raises and FINALIZER not in self.stated.finalizers and not self.stated.being_deleted
 
 
 class Controller:
@@ -123,9 +132,9 @@ class Controller:
             elif not self._is_known(stated):
                 await self._take(stated)
         for followed in sorted(self._followed.values(), key=_age):
-            if followed.target is None:
+            if followed.target is None or followed.lacks_finalizer:
                 try:
-                    await self._begin(followed)
+                    await self._attend(followed)
                 except Exception:  # a mistake of ours in one resource must not end the others
                     log.exception("it cannot be taken up", extra={"target": followed.stated.key})
 
@@ -164,6 +173,40 @@ class Controller:
             await self._autoscalers.write_status(stated, status)
 
         return Reporter(stated.key, status_of(stated.document.get("status")), write)
+
+    async def _attend(self, followed: Followed) -> None:
+        if followed.stated.being_deleted:
+            await self._finish(followed)
+            return
+        if followed.lacks_finalizer:
+            # Before its first turn: nothing may be raised that its deletion would leave behind.
+            stated = followed.stated
+            await self._set_finalizers(followed, (*stated.finalizers, FINALIZER))
+        if followed.target is None:
+            await self._begin(followed)
+
+    async def _finish(self, followed: Followed) -> None:
+        """Of an object that is being deleted: give back what it raised, and let it go."""
+        stated = followed.stated
+        if FINALIZER not in stated.finalizers:
+            return
+        try:
+            if followed.resource:
+                await self._targets.floors.give_back(followed.resource, listed_anew=True)
+        except ClusterError as error:
+            log.warning("it cannot go yet: %s", error, extra={"target": stated.key})
+            return
+        await self._set_finalizers(followed, tuple(each for each in stated.finalizers if each != FINALIZER))
+
+    async def _set_finalizers(self, followed: Followed, finalizers: tuple[str, ...]) -> None:
+        try:
+            await self._autoscalers.set_finalizers(followed.stated, finalizers)
+        except OvertakenError:
+            return  # the watch brings the newer one
+        except ClusterError as error:
+            if str(error) != followed.told:
+                log.warning("its finalizer cannot be set: %s", error, extra={"target": followed.stated.key})
+            followed.told = str(error)
 
     async def _begin(self, followed: Followed) -> None:
         """Let its turns begin, or say what stands in the way."""

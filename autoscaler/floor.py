@@ -97,9 +97,11 @@ class FloorKeeper:
                 log.debug("a floor could not be given back yet: %s", error, extra=extra)
             await asyncio.sleep(LISTED_SECONDS)
 
-    async def give_back(self, resource: VLLMAutoscaler) -> Floor | None:
+    async def give_back(self, resource: VLLMAutoscaler, *, listed_anew: bool = False) -> Floor | None:
         """Give back what this resource has raised, where it has; None where it has not."""
         namespace = resource.metadata.namespace
+        if listed_anew:
+            self._raised.pop(namespace, None)
         listed_at, raised = self._raised.get(namespace, (float("-inf"), []))
         if self._clock() - listed_at > LISTED_SECONDS:
             raised = await self._floors.raised(namespace)

@@ -301,7 +301,7 @@ class Service:
             await target.report(ended)
 
     async def _pass_on(self, target: Target, ended: Turn) -> Announcement | None:
-        if target.pass_on is None or target.resource.spec.paused:
+        if target.pass_on is None:
             return None
         target.writing = True
         try:

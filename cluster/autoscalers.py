@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cluster.api import Api, Counters, Pace, StatusError, meaning
+from cluster.api import MERGE_PATCH, Api, Counters, Pace, StatusError, meaning
 from cluster.discovery import Discovery
-from cluster.errors import RefusedError
+from cluster.errors import OvertakenError, RefusedError
 from cluster.watch import Watch, namespaced_name_of
 from policies.scaling.resource import API_VERSION, KIND
 
@@ -31,6 +31,15 @@ class Stated:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def being_deleted(self) -> bool:
+        return "deletionTimestamp" in self.document["metadata"]
+
+    @property
+    def finalizers(self) -> tuple[str, ...]:
+        """Of those who have something to do before it may go."""
+        return tuple(self.document["metadata"].get("finalizers") or ())
 
 
 Changed = Callable[[str, Stated | None], None]
@@ -74,6 +83,19 @@ class Autoscalers:
         )
         watch.start()
         return watch
+
+    async def set_finalizers(self, of: Stated, finalizers: tuple[str, ...]) -> None:
+        """Put these in place of those that the object was seen with; OvertakenError where it is another by now."""
+        path = f"/apis/{API_VERSION}/namespaces/{of.namespace}/{PLURAL}/{of.name}"
+        version = of.document["metadata"].get("resourceVersion")
+        body = {"metadata": {"finalizers": list(finalizers), "resourceVersion": version, "uid": of.uid}}
+        subject = f"{KIND} '{of.name}' in namespace '{of.namespace}'"
+        try:
+            await self._api.call("PATCH", path, body=body, content_type=MERGE_PATCH)
+        except StatusError as error:
+            if error.status in (404, 409):
+                raise OvertakenError(f"{subject} was changed meanwhile") from error
+            raise meaning(error, subject) from error
 
     async def write_status(self, of: Stated, status: Mapping[str, Any]) -> None:
         """Apply a status; of an object that is gone or another by now nothing is written, and nothing said."""
