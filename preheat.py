@@ -152,9 +152,36 @@ def model_add(file: Path, **options: Any) -> None:
         _mend(error.problems)
 
 
-@main.group()
-def doctor() -> None:
-    """Say what keeps a part from doing its work."""
+_as_json = click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+
+
+def _diagnosed(findings: Any, as_json: bool) -> None:
+    """Every line of a doctor; exit status 2 where something does not work."""
+    if as_json:
+        from json import dumps
+
+        click.echo(dumps(findings.as_json(), indent=2))
+    else:
+        click.echo(findings.text())
+    if findings.failed:
+        sys.exit(2)
+
+
+@main.group(invoke_without_command=True)
+@click.option("--config", type=_file, metavar="FILE", help="One VLLMAutoscaler a document; else those of the cluster.")
+@click.option("--namespace", metavar="NAME", help="The resources, and the autoscaler, of this namespace only.")
+@click.option("--home", default="preheat-system", show_default=True, metavar="NAME", help="Where the autoscaler runs.")
+@click.option("--tick", "tick_seconds", type=float, default=15, show_default=True, help="The autoscaler's.")
+@_kubeconfig
+@_context
+@_as_json
+@click.pass_context
+def doctor(click_context: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Say what keeps the autoscaler, or another part that is named, from its work: the whole chain, link by link."""
+    if click_context.invoked_subcommand is None:
+        from autoscaler.doctor import Asked, examine
+
+        _diagnosed(asyncio.run(examine(Asked(**options))), as_json)
 
 
 @doctor.command("extender")
@@ -165,19 +192,17 @@ def doctor() -> None:
 @click.option("--inventory", type=_file, metavar="FILE", help="What `kubectl get nodes,pods -A -o json` wrote.")
 @_kubeconfig
 @_context
-def doctor_extender(**options: Any) -> None:
+@_as_json
+def doctor_extender(as_json: bool, **options: Any) -> None:
     """Is the extender asked, is it heeded, and does it see what it judges by."""
     from cluster.files import ConfigError
     from scheduler_extender.doctor import Asked, examine
 
     try:
-        report = asyncio.run(examine(Asked(**options)))
+        findings = asyncio.run(examine(Asked(**options)))
     except ConfigError as error:
         _mend(error.problems)
-    for note in report.notes:
-        click.echo(note)
-    if report.problems:
-        _mend(report.problems)
+    _diagnosed(findings, as_json)
 
 
 @main.command()

@@ -21,7 +21,7 @@ from cluster.floors import Floors
 from cluster.kubernetes import Cluster
 from cluster.prometheus import Prometheus
 from policies.scaling.observation import PodStage
-from policies.scaling.resource import Mode, Objectives, VLLMAutoscaler
+from policies.scaling.resource import Mode, VLLMAutoscaler
 from policies.scaling.resource import Prometheus as PrometheusSettings
 
 
@@ -102,27 +102,29 @@ async def _check_prometheus(prometheus: Prometheus, sharing: Sequence[VLLMAutosc
     try:
         names = await prometheus.vllm_series()
         if not names:
-            report.problems.append(_no_series(url, await prometheus.look_alikes()))
+            report.problems.append(series_problem(url, await prometheus.look_alikes()))
             return report
         report.notes.append(f"Prometheus at {url} has {len(names)} series names of vLLM")
         edges = await prometheus.edges()
         for resource in sharing:
-            report.notes += _edge_notes(resource.key, resource.spec.objectives, edges)
+            report.notes += [f"{resource.key}: {note}" for note in objective_notes(resource, edges)]
             arrivals = resource.spec.prometheus.arrivals
             if arrivals is not None:
-                report.problems += await _wrong_arrivals(prometheus, resource.key, arrivals)
+                report.problems += await wrong_arrivals(prometheus, resource.key, arrivals)
     except ClusterError as error:
         report.problems.append(str(error))
     return report
 
 
-def _no_series(url: str, alike: Sequence[tuple[str, str]]) -> str:
+def series_problem(url: str, alike: Sequence[tuple[str, str]]) -> str:
+    """What to say of a server without a series of vLLM."""
     shown = ", ".join(f"{name} (for {meant})" for name, meant in alike)
     reason = f"what it has that looks alike: {shown}" if alike else "nor any that looks alike"
     return f"Prometheus at {url} has no series of vLLM; {reason}: let it scrape the /metrics of the vLLM pods"
 
 
-async def _wrong_arrivals(prometheus: Prometheus, key: str, arrivals: str) -> list[str]:
+async def wrong_arrivals(prometheus: Prometheus, key: str, arrivals: str) -> list[str]:
+    """Why a router's counter cannot be read."""
     where = f"{key}: spec.prometheus.arrivals ({arrivals})"
     try:
         found = await prometheus.query(f"sum({arrivals})")
@@ -133,15 +135,15 @@ async def _wrong_arrivals(prometheus: Prometheus, key: str, arrivals: str) -> li
     return []
 
 
-def _edge_notes(key: str, objectives: Objectives, edges: vllm_metrics.Edges) -> Iterator[str]:
+def objective_notes(resource: VLLMAutoscaler, edges: vllm_metrics.Edges) -> Iterator[str]:
     """How exactly each objective can be measured with the buckets that vLLM has."""
     for field_name, distribution, standard in (
         ("ttftSeconds", "ttft", vllm_metrics.TTFT_EDGES),
         ("tpotSeconds", "tpot", vllm_metrics.TPOT_EDGES),
     ):
-        objective = vllm_metrics.objective_of(distribution, objectives)
+        objective = vllm_metrics.objective_of(distribution, resource.spec.objectives)
         lower, upper = vllm_metrics.edges_around(objective, _known_edges(edges, distribution) or standard)
-        where = f"{key}: spec.objectives.{field_name} {objective:g}"
+        where = f"spec.objectives.{field_name} {objective:g}"
         if lower == upper:
             yield f"{where} is an edge of vLLM's buckets: attainment is measured exactly"
         elif isinf(upper):

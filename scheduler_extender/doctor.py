@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
+from cluster.findings import Findings
 from cluster.gpu_objects import Json, UnreadableObjectError, place_of, seen_node
 from cluster.placement import PlacementCluster
 from policies.placement.nodes import PRODUCT
@@ -32,14 +33,6 @@ CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 POLICY_PATH: Final = "/apis/networking.k8s.io/v1/namespaces/preheat-system/networkpolicies/preheat-extender"
 
 
-@dataclass(slots=True)
-class Report:
-    """What is well, and what somebody should mend, a sentence each."""
-
-    notes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is to be looked at; None is not looked at."""
@@ -53,26 +46,31 @@ class Asked:
     context: str | None = None
 
 
-async def examine(asked: Asked) -> Report:
+async def examine(asked: Asked) -> Findings:
     """Everything that was asked for; a ConfigError where one of the means cannot be used."""
-    report = Report()
+    report = Findings()
     schedulers: set[str] | None = None
     if asked.scheduler_config is not None:
         config = _scheduler_config(asked.scheduler_config)
         profiles = config.get("profiles") or [{}]
         schedulers = {str(profile.get("schedulerName", "default-scheduler")) for profile in profiles}
         problems = list(config_problems(config))
-        report.problems += [f"{asked.scheduler_config}: {problem}" for problem in problems]
+        _tell(report, str(asked.scheduler_config), problems)
         if not problems:
-            report.notes.append(f"{asked.scheduler_config}: nothing is wrong with it")
+            report.ok(str(asked.scheduler_config), "nothing is wrong with it")
     if asked.url is not None:
         await _look_at_extender(asked, asked.url, report)
     nodes, pods = await _objects(asked, report)
-    report.problems += node_problems(nodes)
-    report.problems += pod_problems(pods, schedulers)
+    _tell(report, "nodes", node_problems(nodes))
+    _tell(report, "pods", pod_problems(pods, schedulers))
     if nodes:
-        report.notes.append(f"{len(nodes)} nodes and {len(pods)} pods with GPUs or claims were looked at")
+        report.ok("", f"{len(nodes)} nodes and {len(pods)} pods with GPUs or claims were looked at")
     return report
+
+
+def _tell(report: Findings, about: str, problems: Iterable[str]) -> None:
+    for problem in problems:
+        report.fail(about, problem)
 
 
 # -- the scheduler's configuration ---------------------------------------------------------------------------------
@@ -141,16 +139,17 @@ def config_problems(config: Mapping[str, Any]) -> Iterator[str]:
 # -- the extender itself -----------------------------------------------------------------------------------------
 
 
-async def _look_at_extender(asked: Asked, url: str, report: Report) -> None:
+async def _look_at_extender(asked: Asked, url: str, report: Findings) -> None:
     try:
         text = await _page(f"{url.rstrip('/')}/metrics", asked.ca)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        report.problems.append(f"--url {url}: the extender does not answer: {reason}")
+        report.fail(f"--url {url}", f"the extender does not answer: {reason}")
         return
-    report.problems += metrics_problems(text, time.time(), asked.minutes)
-    if not report.problems:
-        report.notes.append(f"{url}: is ready, and was asked within {asked.minutes:g} minutes")
+    problems = list(metrics_problems(text, time.time(), asked.minutes))
+    _tell(report, url, problems)
+    if not problems:
+        report.ok(url, f"is ready, and was asked within {asked.minutes:g} minutes")
 
 
 async def _page(url: str, ca: Path | None) -> str:
@@ -187,7 +186,7 @@ def metrics_problems(text: str, now: float, minutes: float) -> Iterator[str]:
 # -- nodes and pods ------------------------------------------------------------------------------------------------
 
 
-async def _objects(asked: Asked, report: Report) -> tuple[list[Json], list[Json]]:
+async def _objects(asked: Asked, report: Findings) -> tuple[list[Json], list[Json]]:
     """Nodes, and the pods that hold devices or ask for claims, as Kubernetes has them."""
     if asked.inventory is not None:
         seen = inventory.read(asked.inventory, raw_nodes=True)
@@ -205,7 +204,7 @@ async def _objects(asked: Asked, report: Report) -> tuple[list[Json], list[Json]
         for watch in watches:
             await watch.whole()
         policy = await cluster.read(POLICY_PATH)
-        report.problems += policy_problems(policy, list(nodes.values()))
+        _tell(report, "network", policy_problems(policy, list(nodes.values())))
     except ClusterError as error:
         raise ConfigError((str(error),)) from error
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,10 @@ def test_the_command_looks_at_what_it_is_given(tmp_path: Path) -> None:
     result = CliRunner().invoke(preheat.main, [*words, "--url", "http://127.0.0.1:9"])
     assert result.exit_code == 2
     assert f"{config}: nothing is wrong with it" in result.output
-    assert "the extender does not answer" in result.stderr
-    assert "inference/other ask for GPUs by the scheduler default-scheduler" in result.stderr
+    assert "fail  --url http://127.0.0.1:9: the extender does not answer" in result.output
+    assert "fail  pods: inference/other ask for GPUs by the scheduler default-scheduler" in result.output
+    as_json = json.loads(CliRunner().invoke(preheat.main, [*words, "--json"]).output)
+    assert as_json["failed"] is True
+    assert [line["about"] for line in as_json["findings"]] == [str(config), "pods", ""]
     refused = CliRunner().invoke(preheat.main, ["doctor", "extender", "--scheduler-config", str(path)])
     assert "holds no KubeSchedulerConfiguration" in refused.stderr
