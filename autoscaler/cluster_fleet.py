@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import time
 from typing import Final, Protocol
@@ -19,13 +20,17 @@ from cluster.prometheus_queries import PodAddress, TargetPods
 from cluster.prometheus_readings import Reading
 from policies.scaling.conflicts import PutBacks
 from policies.scaling.demand import LoadBin
-from policies.scaling.observation import Observation, Pod, PodSample, PodStage, Room, SampleState
+from policies.scaling.observation import Kept, Observation, Pod, PodSample, PodStage, Room, SampleState
 from policies.scaling.resource import Mode, OnConflict, ScaleTargetRef, VLLMAutoscaler
+from policies.scaling.victims import victims
 
 log = logging.getLogger(__name__)
 
 PASTS_GATHER_SECONDS: Final = 1.0
 """At start every target is looked up first, some of them for the first time."""
+
+CHOOSING_SECONDS: Final = 1.0
+"""How long a shrink waits until it is written who goes first."""
 
 Clock = Callable[[], float]
 """Unix seconds; a test's own may run faster."""
@@ -35,6 +40,12 @@ class Kubernetes(Protocol):
     """What a target needs of `cluster.kubernetes.Cluster`."""
 
     async def target(self, ref: ScaleTargetRef, namespace: str) -> TargetState: ...
+
+    async def kept_available(self, namespace: str, own: Collection[str], desired: int) -> Kept | None: ...
+
+    async def prefer_for_deletion(
+        self, ref: ScaleTargetRef, namespace: str, own: Sequence[str], first: Sequence[str]
+    ) -> None: ...
 
     async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int: ...
 
@@ -117,6 +128,9 @@ class ClusterFleet:
         self.conflict: Conflict | None = None
         """As of the last look; None where nobody else scales it."""
         self._put_backs = PutBacks()
+        self._seen: Observation | None = None
+        self._told = ""
+        """Why what must stay could last not be seen; told once."""
         readings.members += 1
         pasts.members += 1
 
@@ -135,7 +149,9 @@ class ClusterFleet:
             reading = await self._readings.ask(self._resource.key, question)
         except NotObservedError as error:
             raise MetricsNotObservedError(str(error)) from error
-        return replace(observation(self._clock(), state, reading), room=await self._room(state))
+        seen = observation(self._clock(), state, reading)
+        self._seen = replace(seen, room=await self._room(state), kept=await self._kept(state))
+        return self._seen
 
     async def scale(self, expected: int, replicas: int) -> None:
         """Ask for the replicas, provided that `expected` are still asked for."""
@@ -144,6 +160,8 @@ class ClusterFleet:
             raise WithheldError("it is paused, until spec.paused is false again", kind="paused")
         if self.conflict and spec.on_conflict is OnConflict.YIELD:
             raise WithheldError(self.conflict.sentence, kind="conflict")
+        if replicas < expected:
+            await self._choose_victims(expected - replicas)
         await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
         self._put_backs = self._put_backs.wrote(expected, replicas, self._clock())
 
@@ -152,6 +170,35 @@ class ClusterFleet:
         if self._resource.spec.mode is not Mode.ACTIVE:
             return None
         return await self._kubernetes.room(self._namespace, state)
+
+    async def _kept(self, state: TargetState) -> Kept | None:
+        """What must stay; all of it where a shrink would be ours and what must stay cannot be seen."""
+        try:
+            own = {pod.name for pod in state.pods}
+            return await self._kubernetes.kept_available(self._namespace, own, state.desired)
+        except ClusterError as error:
+            # In the other modes it is not we who take anything away.
+            if self._resource.spec.mode not in (Mode.ACTIVE, Mode.PUBLISH):
+                return None
+            if str(error) != self._told:
+                self._told = str(error)
+                log.warning("it will not shrink: %s", error, extra={"target": self._resource.key})
+            return Kept(state.desired, str(error))
+
+    async def _choose_victims(self, removed: int) -> None:
+        """Have those go that do least; a shrink that cannot choose is a shrink all the same."""
+        if self._seen is None:
+            return
+        own = [pod.name for pod in self._seen.pods]
+        try:
+            async with asyncio.timeout(CHOOSING_SECONDS):
+                first = victims(self._seen, removed)
+                await self._kubernetes.prefer_for_deletion(self._ref, self._namespace, own, first)
+        except WithheldError:
+            raise
+        except (ClusterError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {CHOOSING_SECONDS:g} s"
+            log.warning("it shrinks without saying whom: %s", reason, extra={"target": self._resource.key})
 
     async def _look_for_others(self, state: TargetState) -> None:
         """Who else scales it; in the modes in which another does so by design nobody is looked for."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -77,6 +77,13 @@ class KubernetesForNothing:
 
     async def rivals(self, ref: ScaleTargetRef, namespace: str) -> tuple[()]:
         return ()
+
+    async def kept_available(self, namespace: str, own: Collection[str], desired: int) -> None:
+        return None
+
+    async def prefer_for_deletion(
+        self, ref: ScaleTargetRef, namespace: str, own: Sequence[str], first: Sequence[str]
+    ) -> None: ...
 
     async def event(
         self,

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Self
 
 from kubernetes_asyncio.client import ApiClient
 
-from cluster import credentials, ownership, rights
+from cluster import credentials, deletion_cost, ownership, rights
 from cluster.api import Api, Counters, Pace, StatusError, meaning
 from cluster.autoscalers import Autoscalers
+from cluster.budgets import Budget, budgets_watch, kept
 from cluster.discovery import Discovery, Resource
 from cluster.errors import ClusterError, RefusedError, TargetNotFoundError
 from cluster.events import Events, EventType, Subject
@@ -38,7 +39,7 @@ from cluster.rivals import Rival, rivals_watch, target_key
 from cluster.scale import read_scale, write_scale
 from cluster.selectors import Selector
 from cluster.watch import Watch
-from policies.scaling.observation import Room
+from policies.scaling.observation import Kept, Room
 from policies.scaling.resource import ScaleTargetRef
 
 GIVEN_UP_AT_MOST = 10_000
@@ -137,6 +138,24 @@ class Cluster:
         watch = self._view(namespace).quotas()
         await watch.whole()
         return room(watch.store.all(), len(state.pods), state.requests)
+
+    async def kept_available(self, namespace: str, own: Collection[str], desired: int) -> Kept | None:
+        """What PodDisruptionBudgets keep of a target with these pods; None where they keep nothing."""
+        view = self._view(namespace)
+        watch = view.budgets()
+        await watch.whole()
+        return kept(watch.store.all(), view.pods.store, own, desired)
+
+    async def prefer_for_deletion(
+        self, ref: ScaleTargetRef, namespace: str, own: Sequence[str], first: Sequence[str]
+    ) -> None:
+        """Have the target's controller take these of its `own` pods first when it shrinks, where it can be told."""
+        resource = await self._discovery.scalable(ref.api_version, ref.kind)
+        if (resource.group, resource.kind) not in deletion_cost.HONOURED_BY:
+            return
+        store = self._view(namespace).pods.store
+        there = [pod for pod in map(store.get, own) if pod is not None]
+        await deletion_cost.write(self._api, namespace, deletion_cost.changes(there, first))
 
     async def scale(self, ref: ScaleTargetRef, namespace: str, *, expected: int, replicas: int) -> int:
         """Ask for `replicas` where `expected` is still asked for; what is asked for now."""
@@ -259,6 +278,7 @@ class _Namespace:
         self._workloads: dict[KindKey, Watch[Workload]] = {}
         self._rivals: Watch[Rival] | None = None
         self._quotas: Watch[Quota] | None = None
+        self._budgets: Watch[Budget] | None = None
         self.given_up: set[str] = set()
         """Owners that did not appear when they were waited for: their pods are somebody else's, or orphans."""
         self.pods.start()
@@ -269,7 +289,7 @@ class _Namespace:
         self.given_up.add(owner.uid)
 
     def watches(self) -> list[Watch[Any]]:
-        others: list[Watch[Any] | None] = [self._rivals, self._quotas]
+        others: list[Watch[Any] | None] = [self._rivals, self._quotas, self._budgets]
         return [self.pods, *self._workloads.values(), *(watch for watch in others if watch)]
 
     def quotas(self) -> Watch[Quota]:
@@ -277,6 +297,12 @@ class _Namespace:
             self._quotas = quotas_watch(self._api, self._name, self._pace, self._counters)
             self._quotas.start()
         return self._quotas
+
+    def budgets(self) -> Watch[Budget]:
+        if self._budgets is None:
+            self._budgets = budgets_watch(self._api, self._name, self._pace, self._counters)
+            self._budgets.start()
+        return self._budgets
 
     def rivals(self) -> Watch[Rival]:
         if self._rivals is None:

@@ -19,6 +19,7 @@ Json = Mapping[str, Any]
 TEMPLATE_LABELS = ("pod-template-hash", "controller-revision-hash")
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 LEADER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 
 LONGEST_START_BELIEVED_SECONDS = 3600.0
@@ -60,6 +61,8 @@ class WatchedPod:
     """Extended resources that it asks for, such as `nvidia.com/gpu`."""
     seen_from_the_start: bool = False
     """Watched since before its container ran: its first turn to ready is known to be the first."""
+    deletion_cost: int | None = None
+    """None where nobody has written one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,7 @@ def watched_pod(pod: Json, before: WatchedPod | None) -> WatchedPod | None:
         first_start=first_start,
         requests=before.requests if before else _extended_requests(pod),
         seen_from_the_start=seen,
+        deletion_cost=_deletion_cost(metadata),
     )
 
 
@@ -210,6 +214,14 @@ def _extended_requests(pod: Json) -> dict[str, int]:
             if "/" in name and str(amount).isdecimal():
                 total[name] = total.get(name, 0) + int(amount)
     return total
+
+
+def _deletion_cost(metadata: Json) -> int | None:
+    stated = (metadata.get("annotations") or {}).get(DELETION_COST)
+    try:
+        return None if stated is None else int(stated)
+    except ValueError:
+        return 0  # as Kubernetes takes it
 
 
 def _stage_of(pod: Json, conditions: Mapping[str, Json], *, is_ready: bool, started: bool) -> PodStage:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cluster.api import Api, StatusError, meaning
+from cluster.deletion_cost import HONOURED_BY
 from cluster.discovery import Resource
 from cluster.objects import group_of
 
@@ -39,6 +40,10 @@ def rights_for(target: Resource, between: Iterable[Resource], *, writes: bool) -
         # Whoever writes looks first whether another autoscaler does, and what may be created.
         rights += [Right(verb, "autoscaling", "horizontalpodautoscalers") for verb in ("list", "watch")]
         rights += [Right(verb, "", "resourcequotas") for verb in ("list", "watch")]
+        # And before a shrink, what must stay, and who goes first.
+        rights += [Right(verb, "policy", "poddisruptionbudgets") for verb in ("list", "watch")]
+        if (target.group, target.kind) in HONOURED_BY:
+            rights.append(Right("patch", "", "pods"))
     return tuple(rights)
 
 

@@ -43,6 +43,9 @@ def damp(
         elif replicas < now.desired:
             replicas, binding = _held(replicas, binding, now, history, policy, fewest, horizon_seconds, clips)
     replicas, binding = _stepped(replicas, binding, now, policy, clips)
+    if now.kept is not None and replicas < (least := min(now.kept.replicas, now.desired)):
+        clips.append(f"held at {least}: {now.kept.reason}")
+        replicas, binding = least, Binding.FLOOR
     if replicas > policy.max_replicas:
         clips.append(f"cut from {replicas} to the ceiling {policy.max_replicas}")
         replicas, binding = policy.max_replicas, Binding.CEILING

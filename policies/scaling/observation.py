@@ -126,6 +126,15 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What must stay of a target, whatever is wished."""
+
+    replicas: int
+    reason: str
+    """Who says so, in a clause."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One target at one instant."""
 
@@ -145,6 +154,8 @@ class Observation:
     """The narrowest limit outside of the resource, such as a quota; None where none is known."""
     problems: tuple[str, ...] = ()
     """What could not be seen or only in part, one sentence each; with any, nothing shrinks."""
+    kept: Kept | None = None
+    """No shrink goes below; None where nothing says so."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pods", tuple(sorted(self.pods, key=lambda pod: pod.name)))
