@@ -83,6 +83,8 @@ HOMELESS = Pod("p", PodStage.UNSCHEDULABLE, START)
         (failed(Outcome.REFUSED, "target-not-found"), "Ready False TargetNotFound"),
         (saw(problems=("stale",)), "MetricsAvailable False Incomplete"),
         (saw(problems=(NO_PROMQL,)), "Ready False InvalidSpec"),
+        (saw(pods=()), "MetricsAvailable Unknown NoPods"),
+        (saw(pods=(HOMELESS,)), "MetricsAvailable Unknown NoneReady"),
         (saw(pods=(HOMELESS,)), "ScalingLimited True Unschedulable"),
         (decided(binding=Binding.CEILING, clips=("cut from 9 to 5",)), "ScalingLimited True TooManyReplicas"),
         (decided(clips=("one step up is 2",)), "ScalingLimited True StepLimited"),
