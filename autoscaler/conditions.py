@@ -120,14 +120,11 @@ def _metrics(turn: Turn) -> Judgement:
         told = f"{len(unseen)} of {seen.count(PodStage.READY)} ready pods have no whole sample, as {unseen[0]}"
         return _judgement(ConditionType.METRICS_AVAILABLE, "False", "Incomplete", told)
     if not seen.pods and seen.desired > 0:
-        told = (
-            f"{seen.desired} replicas are asked for and no pod is there: its selector matches none, or none is created"
-        )
+        told = f"{seen.desired} replicas are asked for and no pod is there: does its selector match its pods?"
         return _judgement(ConditionType.METRICS_AVAILABLE, "Unknown", "NoPods", told)
     if not seen.ready_pods:
-        return _judgement(
-            ConditionType.METRICS_AVAILABLE, "Unknown", "NoneReady", "no pod is ready, so none is measured"
-        )
+        told = "no pod is ready, so none is measured"
+        return _judgement(ConditionType.METRICS_AVAILABLE, "Unknown", "NoneReady", told)
     return _judgement(ConditionType.METRICS_AVAILABLE, "True", "Fresh", "every ready pod has a whole sample")
 
 

@@ -262,6 +262,8 @@ class KubernetesStandIn:
                 return self._pod(request.method, ("pods", namespace, name), body)
             case ["api", version] | ["apis", *_, version] if len(request.path.strip("/").split("/")) < 4:
                 return self._resources(request.path.strip("/").split("/", 1)[1], version)
+            case ["apis", _, _, plural]:
+                return await self._collection(request, EVERYWHERE, plural)
             case [*_, "namespaces", namespace, plural]:
                 return await self._collection(request, namespace, plural)
             case [*_, "namespaces", namespace, plural, name, "scale"]:
