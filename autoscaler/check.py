@@ -14,6 +14,7 @@ from pathlib import Path
 
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine, missing_files
+from autoscaler.endings import look
 from autoscaler.servers import identity
 from cluster import vllm_metrics
 from cluster.errors import ClusterError
@@ -87,6 +88,10 @@ async def _first_look(prometheus: Prometheus, cluster: Cluster, resource: VLLMAu
         report.problems.append(f"{resource.key}: {error}")
         return report
     report.notes += [f"{resource.key}: {problem}" for problem in seen.problems]
+    try:
+        report.notes += [f"{resource.key}: {warning}" for warning in await look(resource, cluster, prometheus)]
+    except ClusterError as error:
+        report.notes.append(f"{resource.key}: how its pods end cannot be seen: {error}")
     unseen, ready = seen.unseen_ready_pods, len(seen.ready_pods)
     if unseen:
         told = (

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from autoscaler.controller import Controller
+from autoscaler.endings import Endings
 from autoscaler.floor import FloorKeeper
 from autoscaler.journal import Journal
 from autoscaler.leadership import Leadership
@@ -106,7 +107,7 @@ async def serve(options: Options) -> None:
         parts.callback(servers.close)
         telemetry.sources.append(servers.numbers)
         service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal)
-        targets = Targets(cluster, servers, service, numbers, floors, options.tick_seconds)
+        targets = Targets(cluster, servers, service, numbers, floors, Endings(cluster), options.tick_seconds)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
         await serve_numbers(options.publish, options.host, numbers, cluster.api, parts)

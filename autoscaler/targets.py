@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autoscaler.cluster_fleet import ClusterFleet, Conflict
 from autoscaler.conflict_news import ConflictNews
+from autoscaler.endings import Endings
 from autoscaler.events import Announcement
 from autoscaler.floor import FloorKeeper
 from autoscaler.loop import Turn
@@ -34,6 +35,7 @@ class Targets:
     service: Service
     numbers: PublishedNumbers
     floors: FloorKeeper
+    endings: Endings
     tick_seconds: float
 
     def begin(
@@ -77,6 +79,7 @@ class Targets:
             history=history,
         )
         self.service.add(target)
+        self.endings.begin(resource, server.prometheus, tell)
         if resource.spec.mode is not Mode.FLOOR:
             self.floors.begin_to_give_back(resource)
         return target
@@ -89,6 +92,7 @@ class Targets:
         self.servers.leave(target.resource.spec.prometheus)
         self.numbers.remove(target.resource.metadata.namespace, target.resource.metadata.name)
         self.floors.remove(target.resource.key)
+        self.endings.end(target.resource.key)
 
     def _pass_on(self, resource: VLLMAutoscaler) -> PassOn | None:
         """What hands its decisions to others, in the modes in which they scale."""

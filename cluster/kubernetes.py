@@ -39,6 +39,7 @@ from cluster.rivals import Rival, rivals_watch, target_key
 from cluster.scale import read_scale, write_scale
 from cluster.selectors import Selector
 from cluster.watch import Watch
+from policies.scaling.endings import Ending
 from policies.scaling.observation import Kept, Room
 from policies.scaling.resource import ScaleTargetRef
 
@@ -145,6 +146,12 @@ class Cluster:
         watch = view.budgets()
         await watch.whole()
         return kept(watch.store.all(), view.pods.store, own, desired)
+
+    def ending(self, namespace: str, own: Collection[str]) -> Ending | None:
+        """How the youngest of these pods would end; None where there is none."""
+        found = [pod for pod in map(self._view(namespace).pods.store.get, own) if pod is not None]
+        youngest = max(found, key=lambda watched: watched.pod.created_at, default=None)
+        return youngest.ending if youngest else None
 
     async def prefer_for_deletion(
         self, ref: ScaleTargetRef, namespace: str, own: Sequence[str], first: Sequence[str]

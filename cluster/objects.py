@@ -6,12 +6,14 @@ of thousands of pods is held in memory, so an object is cut down to what is aske
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from cluster.selectors import Selector
+from policies.scaling.endings import Ending
 from policies.scaling.observation import Pod, PodStage
 
 Json = Mapping[str, Any]
@@ -61,6 +63,8 @@ class WatchedPod:
     """Extended resources that it asks for, such as `nvidia.com/gpu`."""
     seen_from_the_start: bool = False
     """Watched since before its container ran: its first turn to ready is known to be the first."""
+    ending: Ending | None = None
+    """None of a pod without containers, which only tests have."""
     deletion_cost: int | None = None
     """None where nobody has written one."""
 
@@ -201,6 +205,7 @@ def watched_pod(pod: Json, before: WatchedPod | None) -> WatchedPod | None:
         first_start=first_start,
         requests=before.requests if before else _extended_requests(pod),
         seen_from_the_start=seen,
+        ending=before.ending if before else _ending(pod),
         deletion_cost=_deletion_cost(metadata),
     )
 
@@ -214,6 +219,22 @@ def _extended_requests(pod: Json) -> dict[str, int]:
             if "/" in name and str(amount).isdecimal():
                 total[name] = total.get(name, 0) + int(amount)
     return total
+
+
+_SHUTDOWN_TIMEOUT = re.compile(r"--shutdown[-_]timeout[= ]+([0-9]+(?:[.][0-9]+)?)")
+
+
+def _ending(pod: Json) -> Ending | None:
+    main = _main_container(pod)
+    if main is None:
+        return None
+    started_with = _SHUTDOWN_TIMEOUT.search(" ".join((*(main.get("command") or ()), *(main.get("args") or ()))))
+    return Ending(
+        # The API server fills in 30 where the user left it out.
+        grace_seconds=float(pod["spec"].get("terminationGracePeriodSeconds", 30)),
+        has_pre_stop=bool((main.get("lifecycle") or {}).get("preStop")),
+        shutdown_timeout_seconds=float(started_with[1]) if started_with else None,
+    )
 
 
 def _deletion_cost(metadata: Json) -> int | None:
@@ -253,13 +274,19 @@ def _terminating_at(metadata: Json) -> float | None:
     return None if over is None else over - (metadata.get("deletionGracePeriodSeconds") or 0)
 
 
+def _main_container(pod: Json) -> Json | None:
+    """The container that serves, as the spec has it."""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    named = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
+    first = containers[0] if containers else None
+    return next((each for each in containers if each["name"] == named), None) if named else first
+
+
 def _main_container_started_at(pod: Json) -> float | None:
     """When the container that serves began to run; the spec says which it is, as statuses are sorted by name."""
-    containers = (pod.get("spec") or {}).get("containers") or ()
-    first = containers[0]["name"] if containers else None
-    main = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER, first)
+    main = _main_container(pod)
     for container in (pod.get("status") or {}).get("containerStatuses") or ():
-        if container.get("name") == main:
+        if main is not None and container.get("name") == main["name"]:
             running = (container.get("state") or {}).get("running") or {}
             return unix_time(running.get("startedAt"))
     return None

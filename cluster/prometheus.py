@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -39,6 +39,7 @@ from cluster.prometheus_queries import (
     matching,
     once,
     one_of,
+    quoted,
     scrape_times,
     summed,
 )
@@ -55,6 +56,7 @@ from cluster.prometheus_readings import (
 )
 from cluster.vllm_metrics import Edges
 from policies.scaling.resource import Prometheus as Settings
+from policies.scaling.resource import PrometheusLabels
 
 STALE_AFTER_SECONDS: Final = 60.0
 STALE_AFTER_SCRAPES: Final = 3
@@ -146,6 +148,16 @@ class Prometheus:
     async def query(self, promql: str) -> list[tuple[Mapping[str, str], float]]:
         """Labels and value of every series that a query yields now."""
         return (await self.connection.instant(promql, _pairs)).value
+
+    async def request_seconds(
+        self, namespace: str, pods: Sequence[str], labels: PrometheusLabels, quantile: float = 0.99
+    ) -> float | None:
+        """What so many of the requests of these pods stayed below in the last hour; None where nothing shows it."""
+        buckets = [f"{name}_bucket" for name in vllm_metrics.REQUEST_TIMES["end_to_end"]]
+        where = (f"{labels.namespace or 'namespace'}={quoted(namespace)}", f"{labels.pod or 'pod'}=~{one_of(pods)}")
+        rates = f"sum by (le) (rate({matching(buckets, where)}[1h]))"
+        found = [value for _, value in await self.query(f"histogram_quantile({quantile}, {rates})")]
+        return found[0] if found and math.isfinite(found[0]) else None
 
     async def vllm_series(self) -> tuple[str, ...]:
         """Names of the series that we read and the server has now; empty: see `look_alikes`."""

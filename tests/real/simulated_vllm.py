@@ -131,6 +131,7 @@ class Server:
         if request.tokens == speed.output_tokens:
             self.truth.finished += 1
             self.page.finished.inc()
+            self.page.end_to_end.observe(self.clock - request.arrived_at)
             self.page.tpot.observe((self.clock - request.first_token_at) / (speed.output_tokens - 1))
 
 
@@ -160,6 +161,7 @@ class Page:
         self.finished = counter("vllm:request_success", finished_reason="length")
         self.ttft = histogram("vllm:time_to_first_token_seconds", TTFT)
         self.tpot = histogram("vllm:request_time_per_output_token_seconds", TPOT)
+        self.end_to_end = histogram("vllm:e2e_request_latency_seconds", QUEUE)
         self.inter_token = histogram("vllm:inter_token_latency_seconds", TPOT)
         self.queue_time = histogram("vllm:request_queue_time_seconds", QUEUE)
         self.steps = histogram("vllm:iteration_tokens_total", (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048))
