@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
 from policies.scaling import damping, sentences
+from policies.scaling.calendar_floor import floor_at
 from policies.scaling.capacity import Mix, ReplicaCapacity, StepTime, replica_capacity
 from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
@@ -66,7 +67,8 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
         need = max([need, *needs], key=lambda each: each.whole)
     # Demand unseen is no reason to shrink; what is seen beside it may be one to grow.
     wanted = max(now.desired, need.whole) if present is None else need.whole
-    outcome = damping.damp(wanted, need.binding, now, history, done, policy, _bearable(now, capacity, policy), horizon)
+    bounded = _with_calendar(policy, now.time, horizon)
+    outcome = damping.damp(wanted, need.binding, now, history, done, bounded, _bearable(now, capacity, policy), horizon)
     return Decision(
         time=now.time,
         replicas=outcome.replicas,
@@ -83,6 +85,12 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
         within_objectives=done.share_within_both if done else None,
         clips=outcome.clips,
     )
+
+
+def _with_calendar(policy: ScalingPolicy, now: float, horizon_seconds: float) -> ScalingPolicy:
+    """The policy with the floor that the calendar sets for now and for when a replica ordered now is ready."""
+    floor = floor_at(policy.calendar, now, horizon_seconds) if policy.calendar else 0
+    return replace(policy, min_replicas=floor) if floor > policy.min_replicas else policy
 
 
 def _lead_seconds(lead_time: LeadTime, now: Observation, policy: ScalingPolicy, cold: bool | None = None) -> float:

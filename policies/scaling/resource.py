@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
+
+from policies.scaling.cron import CronError, read_schedule, zone
 
 API_VERSION: Literal["autoscaling.preheat.dev/v1alpha1"] = "autoscaling.preheat.dev/v1alpha1"
 KIND: Literal["VLLMAutoscaler"] = "VLLMAutoscaler"
@@ -197,6 +199,19 @@ class Behavior(Settings):
     """Downwards."""
 
 
+class ScheduledFloor(Settings):
+    """The fewest replicas for a stretch of time that comes again and again."""
+
+    start: Annotated[str, Field(min_length=1, max_length=100)]
+    """When it begins, as cron writes it: minute hour day-of-month month day-of-week."""
+    end: Annotated[str, Field(min_length=1, max_length=100)]
+    """When it ends, likewise."""
+    time_zone: Annotated[str, Field(min_length=1, max_length=100)] = "UTC"
+    """Whose clock is meant, such as Europe/Berlin."""
+    min_replicas: Replicas
+    """The fewest replicas that are to be ready from start to end."""
+
+
 class Mode(StrEnum):
     """What becomes of a decision."""
 
@@ -220,7 +235,13 @@ class Spec(Settings):
     """What the user states: the target, its ceiling, the objectives and where Prometheus is; the rest has defaults."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(("self.minReplicas <= self.maxReplicas", f"minReplicas {_BOUNDS_IN_ORDER.format('')}"))
+        json_schema_extra=_rules(
+            ("self.minReplicas <= self.maxReplicas", f"minReplicas {_BOUNDS_IN_ORDER.format('')}"),
+            (
+                "!has(self.schedule) || self.schedule.all(each, each.minReplicas <= self.maxReplicas)",
+                f"minReplicas of schedule {_BOUNDS_IN_ORDER.format('')}",
+            ),
+        )
     )
 
     scale_target_ref: ScaleTargetRef
@@ -238,8 +259,9 @@ class Spec(Settings):
     behavior: Behavior = Behavior()
     """How fast the number may change."""
     mode: Mode = Mode.ACTIVE
-    """Active writes what was decided; Shadow only tells it."""
-
+    """Active writes what was decided; Shadow only tells it; Publish and Floor leave the scaling to others."""
+    schedule: Annotated[tuple[ScheduledFloor, ...], Field(max_length=50)] = ()
+    """Higher floors by the calendar; new replicas are ordered so that they are ready when one begins."""
     on_conflict: OnConflict = OnConflict.YIELD
     """Where an HPA or a ScaledObject scales the target too, or a tool puts `replicas` back: Yield writes nothing while
     that lasts, Override writes all the same."""
@@ -248,13 +270,16 @@ class Spec(Settings):
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
-        _refuse(_bounds_problems(self.min_replicas, self.max_replicas))
+        _refuse(_bounds_problems(self.min_replicas, self.max_replicas, [each.min_replicas for each in self.schedule]))
         return self
 
 
-def _bounds_problems(min_replicas: int, max_replicas: int) -> Iterator[str]:
+def _bounds_problems(min_replicas: int, max_replicas: int, scheduled: Iterable[int] = ()) -> Iterator[str]:
     if min_replicas > max_replicas:
         yield f"minReplicas ({min_replicas}) {_BOUNDS_IN_ORDER.format(f' ({max_replicas})')}"
+    for fewest in scheduled:
+        if fewest > max_replicas:
+            yield f"minReplicas of schedule ({fewest}) {_BOUNDS_IN_ORDER.format(f' ({max_replicas})')}"
 
 
 class Metadata(BaseModel):
@@ -305,13 +330,30 @@ def read(document: Mapping[str, Any]) -> VLLMAutoscaler:
     except (RecursionError, ValueError):  # of a mapping, of a list
         problems.append("the document contains itself through a YAML anchor: write it out without")
     else:
+        problems += _unreadable_schedules(resource.spec)
         if not problems:
             return resource
     raise InvalidResourceError(tuple(dict.fromkeys(" ".join(problem.split()) for problem in problems)))
 
 
+def _unreadable_schedules(spec: Spec) -> Iterator[str]:
+    """What no schema can tell: schedules that never come, zones that nobody knows."""
+    for number, each in enumerate(spec.schedule):
+        for field, read_field, text in (
+            ("start", read_schedule, each.start),
+            ("end", read_schedule, each.end),
+            ("timeZone", zone, each.time_zone),
+        ):
+            try:
+                read_field(text)
+            except CronError as error:
+                yield f"spec.schedule.{number}.{field}: {error}"
+
+
 def _without_empty(value: Any, model: type[BaseModel] | None) -> Any:
     """A field that is known and empty is left out; one that is not known stays, and is refused for it."""
+    if isinstance(value, list):
+        return [_without_empty(item, model) for item in value]
     if not isinstance(value, Mapping):
         return value
     inner = dict(_inner_models(model)) if model else {}
@@ -350,6 +392,7 @@ _REMEDIES = {
     "spec.coldStartSeconds": "write how long a pod takes from created to ready, such as 120, or leave it out",
     "spec.prometheus": 'write prometheus: {url: "http://HOST:PORT"}',
     "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
+    "spec.schedule": "write a list of {start, end, timeZone, minReplicas}",
     "spec.onConflict": "write Yield or Override",
     "spec.mode": "write Active, Shadow, Publish or Floor",
 }
@@ -419,7 +462,7 @@ def _unknown_field(path: str, detail: ErrorDetails) -> str:
 
 def _model_at(parents: list[str]) -> type[BaseModel]:
     model: type[BaseModel] = VLLMAutoscaler
-    for step in parents:
+    for step in (step for step in parents if not step.isdecimal()):  # of a list each item is alike
         model = next(inner for name, inner in _inner_models(model) if name == step)
     return model
 

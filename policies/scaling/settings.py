@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from policies.scaling.calendar_floor import CalendarFloor, floors_of
 from policies.scaling.forecasters.views import LastValue, Seasonal, Trend, View
 from policies.scaling.resource import Spec
 
@@ -25,6 +26,8 @@ class ScalingPolicy:
     scale_up_step: int | None = None
     scale_down_step: int | None = None
     scale_down_window_seconds: float = 900.0
+    calendar: tuple[CalendarFloor, ...] = ()
+    """Higher floors at their times."""
 
     # Lead time
     prior_lead_base_seconds: float = 60.0
@@ -98,6 +101,7 @@ class ScalingPolicy:
             scale_up_step=spec.behavior.scale_up.max_step,
             scale_down_step=spec.behavior.scale_down.max_step,
             scale_down_window_seconds=spec.behavior.scale_down.window_seconds,
+            calendar=floors_of(spec.schedule),
         )
         return replace(policy, refit_offset_seconds=refit_share * policy.refit_seconds)
 

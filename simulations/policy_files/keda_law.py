@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from policies.scaling.cron import Schedule, is_within
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation, PodStage
 from simulations.fleet import View
 from simulations.peers import reading
 from simulations.peers.hpa import Hpa, HpaState, Proposal
-from simulations.policy_files.cron import Schedule, is_within
 from simulations.policy_files.evaluation import QueryFailedError, Vector, evaluate
 from simulations.policy_files.formula import Formula, FormulaError
 from simulations.policy_files.hpa_file import propose_total

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from policies.scaling.cron import CronError, read_schedule, zone
 from simulations.peers.hpa import Behavior, Hpa, Rules, Select
-from simulations.policy_files.cron import CronError, read_schedule, zone
 from simulations.policy_files.fields import Fields, FieldsError, checked
 from simulations.policy_files.formula import FormulaError, read_formula
 from simulations.policy_files.hpa_file import NO_CPU, TOLERANCE, BehaviorFields, behavior_of

@@ -32,6 +32,7 @@ URLS = (
     *("http://me:secret@host", "http://h/@x", "http://h/é", "http://hé", "http://h\n", "https://h:1:2", "http://h#"),
 )
 NAMES = ("a", "a.b", "a..b", "-a", "A", "a-", "a_b", "apps/v1", "v1", "v1beta1", "apps/V1", "Deployment", "deployment")
+FLOOR = {"start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "timeZone": "Europe/Berlin", "minReplicas": 4}
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -39,6 +40,9 @@ VALUES = st.one_of(
     st.sampled_from([-0.5, 0.0, 1e-9, 0.5, 0.999, 1.0, 1.5, 1e300]),
     st.sampled_from(["", "8", "true", "x" * 254, *URLS, *NAMES]),
     st.sampled_from(["Active", "Shadow", "active", "Publish", "Floor", "Yield", "Override"]),
+    st.sampled_from(
+        [[FLOOR], [{**FLOOR, "minReplicas": 9}], [{**FLOOR, "end": None}], [{**FLOOR, "x": 1}], [FLOOR] * 51]
+    ),
     st.sampled_from([{}, [], ["a"], {"other": 1}, {"username": "u", "passwordFile": "f"}, {"maxStep": 1}]),
 )
 
@@ -89,6 +93,9 @@ def refused(schema: Mapping[str, Any], value: Any, path: str = "spec") -> list[s
         for key in held.keys() & properties.keys():
             found += refused(properties[key], held[key], f"{path}.{key}")
         value = held
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            found += refused(schema["items"], item, f"{path}[{number}]")
     if not found:
         rules = schema.get("x-kubernetes-validations", ())
         found += [f"{path}: {each['rule']}" for each in rules if not _holds(each["rule"], value)]
@@ -112,6 +119,8 @@ def _wrong(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
         yield "too small"
     if "maximum" in schema and (value > schema["maximum"] or (schema.get("exclusiveMaximum") and value == 1)):
         yield "too great"
+    if isinstance(value, list) and len(value) > schema.get("maxItems", 10_000):
+        yield "too many"
     if len(value) < schema.get("minLength", 0) if isinstance(value, str) else False:
         yield "too short"
     if len(value) > schema.get("maxLength", 10_000) if isinstance(value, str) else False:
@@ -123,6 +132,7 @@ def _wrong(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
 def _holds(rule: str, self: Any) -> bool:
     """The few words of CEL that our rules are made of, said in Python."""
     for pattern, python in (
+        (r"self\.(\w+)\.all\((\w+), \2\.(\w+) (.*)\)$", r"all(\2['\3'] \4 for \2 in self['\1'])"),
         (r"has\(self\.(\w+)\)", r"('\1' in self)"),
         (r"self\.matches\(r'", "matches(self, r'"),
         (r"self\.(\w+)", r"self['\1']"),
@@ -135,4 +145,4 @@ def _holds(rule: str, self: Any) -> bool:
     def matches(text: str, pattern: str) -> bool:
         return re.search(re.sub(r"\$$", r"\\Z", pattern), text) is not None
 
-    return bool(eval(rule, {"matches": matches}, {"self": self}))
+    return bool(eval(rule, {"matches": matches, "self": self}))

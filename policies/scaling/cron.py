@@ -1,4 +1,4 @@
-"""A cron trigger's schedules: five fields, as KEDA's parser reads them, in a time zone."""
+"""Schedules by the wall clock: the five fields of cron, as KEDA's parser reads them, in a time zone."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.policy_files.cron import is_within, read_schedule, zone
+from policies.scaling.cron import is_within, read_schedule, zone
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
