@@ -16,6 +16,7 @@ from policies.scaling.lead_time import FEWEST
 from policies.scaling.observation import Interval, Observation, PodStage
 from policies.scaling.resource import Mode, OnConflict, VLLMAutoscaler
 from policies.scaling.settings import ScalingPolicy
+from policies.scaling.shadow import hours_after
 from policies.scaling.status import (
     DECISIONS_KEPT,
     ConditionType,
@@ -23,6 +24,7 @@ from policies.scaling.status import (
     Judgement,
     Learnt,
     Replicas,
+    ShadowHour,
     Status,
     Truth,
     conditions_after,
@@ -63,6 +65,7 @@ def status_after(
         reason=decision.binding.value if decision and ready.status == "True" else ready.reason,
         last_decisions=_decisions(before.last_decisions, turn, moment(now)),
         learnt=_learnt(before.learnt, turn.history, decision, policy),
+        shadow_hours=_shadow_hours(before, decision, resource, policy, now),
         conditions=conditions_after(before.conditions, judged, moment(now), generation),
     )
 
@@ -209,6 +212,14 @@ def _decisions(before: tuple[Decided, ...], turn: Turn, now: str) -> tuple[Decid
         message=decision.sentence,
     )
     return (newest, *before)[:DECISIONS_KEPT]
+
+
+def _shadow_hours(
+    before: Status, decision: Decision | None, resource: VLLMAutoscaler, policy: ScalingPolicy, now: float
+) -> tuple[ShadowHour, ...]:
+    if resource.spec.mode is not Mode.SHADOW:
+        return ()  # of an earlier mode they would only mislead
+    return hours_after(before.shadow_hours, decision, policy.tick_seconds, now) if decision else before.shadow_hours
 
 
 def _learnt(before: Learnt | None, history: History, decision: Decision | None, policy: ScalingPolicy) -> Learnt:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from autoscaler.loop import Outcome, Turn
 from policies.scaling.decision import Decision, Forecast
 from policies.scaling.observation import SampleState
+from policies.scaling.shadow import replica_hours
 
 TARGET: Final = ("namespace", "name")
 SERVER: Final = ("server",)
@@ -39,6 +40,12 @@ METRICS: Final = tuple(
         ("preheat_build_info", "gauge", ("version",), "Always 1; the version is in the label"),
         ("preheat_leads", "gauge", (), "1 where this replica takes the turns and writes; 0 where it waits to"),
         ("preheat_shadow", "gauge", TARGET, "1 in shadow mode, where nothing is written; else 0"),
+        (
+            "preheat_shadow_replica_hours_total",
+            "counter",
+            (*TARGET, "kind"),
+            "In shadow mode: replicas × hours by which the one in charge asks for more (`saved`) or less (`lost`)",
+        ),
         ("preheat_replicas_desired", "gauge", TARGET, "`spec.replicas` of the scale, as last read"),
         ("preheat_replicas_wanted", "gauge", TARGET, "Replicas wished for, before damping and bounds"),
         ("preheat_replicas_decided", "gauge", TARGET, "Replicas decided on, after damping and bounds"),
@@ -181,6 +188,8 @@ class Figures:
     samples: dict[SampleState, int] = field(default_factory=dict)
     forecast: Forecast | None = None
     score: ForecastScore = field(default_factory=ForecastScore)
+    shadow_hours: dict[str, float] = field(default_factory=lambda: {"saved": 0.0, "lost": 0.0})
+    """Replica-hours, in shadow mode."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By metric and the value of its own label, "" where it has none."""
 
@@ -223,6 +232,8 @@ class Figures:
         if decision is None:
             return
         self.score.follow(decision, 2 * tick_seconds)
+        for kind, hours in zip(self.shadow_hours, replica_hours(decision, tick_seconds), strict=True):
+            self.shadow_hours[kind] += hours
         self.count("preheat_decisions_total", decision.binding)
         self.count("preheat_clips_total", times=len(decision.clips))
         if turn.outcome in _WRITES:
@@ -231,6 +242,8 @@ class Figures:
     def numbers(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
         """(metric, its own labels, value) of everything that is known."""
         yield "preheat_shadow", (), float(self.shadow)
+        for kind, hours in self.shadow_hours.items() if self.shadow else ():
+            yield "preheat_shadow_replica_hours_total", (kind,), hours
         yield from ((name, (), value) for name, value in tuple(self.gauges.items()) if value is not None)
         for state in SampleState:
             yield "preheat_samples", (state.value,), self.samples.get(state, 0)

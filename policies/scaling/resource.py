@@ -354,6 +354,8 @@ def _without_empty(value: Any, model: type[BaseModel] | None) -> Any:
     """A field that is known and empty is left out; one that is not known stays, and is refused for it."""
     if isinstance(value, list):
         return [_without_empty(item, model) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 2.0 is a whole number to the API server, too
     if not isinstance(value, Mapping):
         return value
     inner = dict(_inner_models(model)) if model else {}

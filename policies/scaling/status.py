@@ -135,6 +135,17 @@ class Learnt(Part):
     """The newest starts, from which the lead time follows."""
 
 
+class ShadowHour(Part):
+    """One hour of Shadow mode, in replicas times hours."""
+
+    hour: Time
+    """Which: its beginning."""
+    saved_replica_hours: float = 0.0
+    """What the one in charge asked for, and ours would not have."""
+    lost_replica_hours: float = 0.0
+    """What ours would have asked for, and the one in charge did not."""
+
+
 class Status(Part):
     """What the controller sees and does."""
 
@@ -152,6 +163,8 @@ class Status(Part):
     """The newest changes, newest first."""
     learnt: Learnt | None = None
     """What was measured of the target."""
+    shadow_hours: tuple[ShadowHour, ...] = ()
+    """In Shadow mode: what would have been saved or lost against the one in charge; the last 24 hours, newest first."""
     conditions: Annotated[
         tuple[Condition, ...],
         Field(

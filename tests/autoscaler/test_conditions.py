@@ -174,3 +174,14 @@ async def test_a_status_that_could_not_be_written_is_written_with_the_next_turn(
     desk.failures = 2
     assert [await desk.turn() for _ in range(4)] == [0, 0, 1, 0]
     await until(lambda: not asyncio.all_tasks() - {asyncio.current_task()})
+
+
+def test_shadow_mode_counts_what_would_have_been_saved_or_lost() -> None:
+    shadow = resource(mode="Shadow")
+    shadowed = replace(RESCALED, outcome=Outcome.SHADOWED)
+    first = after(shadowed, of=shadow)
+    second = after(shadowed, before=first, of=shadow)
+    (hour,) = second.shadow_hours
+    assert (hour.saved_replica_hours, hour.lost_replica_hours) == (0.0, 0.016666666)
+    assert after(failed(Outcome.BLIND, "prometheus"), before=second, of=shadow).shadow_hours == second.shadow_hours
+    assert after(RESCALED, before=second).shadow_hours == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -38,12 +38,12 @@ class Looks:
 
 
 @pytest.fixture
-async def looks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Looks]:
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     made = Looks()
     monkeypatch.setattr(endings, "look", made.look)
     monkeypatch.setattr(endings, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(endings, "AGAIN_SECONDS", 0.001)
-    yield made
+    return made
 
 
 def begun(looks: Looks, stated: VLLMAutoscaler) -> Callable[[], None]:

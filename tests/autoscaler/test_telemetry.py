@@ -139,3 +139,13 @@ def test_forecasts_of_times_that_nobody_saw_are_not_scored() -> None:
     score.follow(decision(90.0, demand=8.0), 30.0)  # 60 s after the first was due
     score.follow(decision(105.0, demand=None), 30.0)  # the second is due, the demand is not known
     assert score.compared == 0
+
+
+def test_shadow_mode_counts_replica_hours_saved_and_lost_and_no_other_mode_does() -> None:
+    telemetry = Telemetry("1.2.3")
+    telemetry.targets += [Figures("inference", "shadowed", shadow=True), Figures("inference", "scaled")]
+    for figures in telemetry.targets:
+        figures.follow(Turn(EMPTY, Outcome.SHADOWED, None, decision()), START, TICK_SECONDS)
+    found = {key[1:]: value for key, value in read(telemetry).items() if key[0] == "preheat_shadow_replica_hours_total"}
+    lost = 2 * TICK_SECONDS / 3600
+    assert found == {("inference", "shadowed", "saved"): 0.0, ("inference", "shadowed", "lost"): lost}
