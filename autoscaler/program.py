@@ -28,12 +28,12 @@ from autoscaler.service import Service
 from autoscaler.targets import Targets
 from autoscaler.telemetry import Telemetry
 from autoscaler.web import application
-from cluster.credentials import own_namespace
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
 from cluster.floors import Floors
 from cluster.kubernetes import Cluster
 from cluster.lease import Terms
+from cluster.own_pod import own_pod
 from cluster.pages import listen
 from policies.scaling.resource import VLLMAutoscaler
 
@@ -120,6 +120,8 @@ async def serve(options: Options) -> None:
         leadership = _leadership(options, cluster)
         service.problem = work.problem if leadership is None else _problem(leadership, work)
         telemetry.sources.append(lambda: _leads(leadership))
+        if leadership:
+            await work.mark(leads=False)  # a container that died here may have left it
         running = asyncio.create_task(service.run())
         working = asyncio.create_task(leadership.run(work.run) if leadership else work.run())
         stopping = asyncio.create_task(stop.wait())
@@ -149,12 +151,31 @@ class _Work:
     """What is done by whoever leads: the targets of a file, or those of the cluster's resources."""
 
     def __init__(self, options: Options, cluster: Cluster, targets: Targets) -> None:
+        self._cluster = cluster
+        # Who asks for numbers must ask the leader: his pod is marked, so that a Service finds it.
+        self._pod = own_pod() if options.publish.listens else None
         self._resources = options.resources
         self._targets = targets
         self._controller = Controller(cluster, cluster.autoscalers(options.namespace), targets)
 
     async def run(self) -> None:
         """Until it is cancelled; then no write is on its way any more."""
+        await self.mark(leads=True)
+        try:
+            await self._run()
+        finally:
+            await self.mark(leads=False)
+
+    async def mark(self, *, leads: bool) -> None:
+        """Tell Services whether it is us to ask; one that cannot be told is told in the log."""
+        if self._pod is None:
+            return
+        try:
+            await self._pod.mark(self._cluster.api, leads=leads)
+        except ClusterError as error:
+            log.warning("who asks for numbers may not find the leader: %s", error)
+
+    async def _run(self) -> None:
         if self._resources is None:
             await self._controller.run()
         begun = [self._targets.begin(resource) for resource in self._resources or ()]
@@ -172,8 +193,10 @@ def _leadership(options: Options, cluster: Cluster) -> Leadership | None:
     elects = options.resources is None if options.leader_elect is None else options.leader_elect
     if not elects:
         return None
-    namespace = options.namespace or own_namespace() or "default"
-    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    pod = own_pod()
+    namespace = options.namespace or (pod.namespace if pod else "default")
+    # It begins with the pod's name, as the admission policy in manifests/autoscaler/one-writer expects.
+    identity = f"{pod.name if pod else socket.gethostname()}_{secrets.token_hex(4)}"
     leadership = Leadership(cluster.lease(namespace, LEASE, identity, Terms()))
     cluster.write_only_while(leadership.seconds_left)
     return leadership

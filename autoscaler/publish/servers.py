@@ -32,6 +32,11 @@ class PublishOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody can ask for a number."""
+        return self.metrics_api_port is not None or self.keda_port is not None
+
 
 async def serve_numbers(
     options: PublishOptions, host: str, numbers: PublishedNumbers, api: Api, parts: AsyncExitStack

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +44,7 @@ class Autoscaler:
         *,
         tick_seconds: float = 1,
         options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         """Of a file with these resources, or of the cluster's own."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ class Autoscaler:
             *(PREHEAT, "autoscaler", *source, "--kubeconfig", kubeconfig, *options),
             *("--port", "0", "--tick", str(tick_seconds), "--journal", self.journal),
         ]
+        self._env = None if env is None else {**os.environ, **env}
         self._port = 0
         self._killed = False
 
@@ -65,7 +68,7 @@ class Autoscaler:
         self.process.kill()
 
     def __enter__(self) -> Self:
-        self.process = Process("preheat autoscaler", self.command, self.log)
+        self.process = Process("preheat autoscaler", self.command, self.log, env=self._env)
         try:
             self.process.wait_ready(lambda: bool(self.lines(port=...)), within=60)
         except BaseException:

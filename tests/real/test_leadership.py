@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.own_pod import LEADS
 from tests.parts.control_plane import ControlPlane
 from tests.parts.fixtures import new_namespace, running_prometheus
 from tests.parts.kubernetes_api import Api, Json
@@ -131,6 +132,27 @@ def test_who_is_told_to_stop_gives_the_lease_back(pair: Pair) -> None:
     second.wait_line("leads; writes from now on", within=20)
     pair.made.change(minReplicas=3)
     wait_until(lambda: pair.target.desired == 3, within=TAKEN_OVER_SECONDS, what="its write")
+
+
+def test_the_pod_of_the_leader_is_marked_for_those_who_ask_for_numbers(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    install(control_plane)
+    (tmp_path / "overlay").mkdir()
+    kubeconfig = apply_shipped(control_plane, tmp_path / "overlay", namespace)
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    container = {"name": "autoscaler", "image": "preheat"}
+    control_plane.api.create(pods, {"metadata": {"name": "ours"}, "spec": {"containers": [container]}})
+
+    def label() -> str:
+        return str(control_plane.api.get(f"{pods}/ours")["metadata"].get("labels", {}).get(LEADS, ""))
+
+    options = ("--namespace", namespace, "--keda-port", "0")
+    env = {"POD_NAME": "ours", "POD_NAMESPACE": namespace}
+    with Autoscaler(tmp_path / "ours", None, kubeconfig, options=options, env=env):
+        wait_until(lambda: label() == "true", within=60, what="the label of the leader")
+        assert str(lease(control_plane.api, namespace)["holderIdentity"]).startswith("ours_")
+    assert label() == ""
 
 
 @pytest.mark.parametrize("right", OF_LEADING, ids=lambda right: f"{right[0]} {right[2]}")
