@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_quotas, of_template
+from autoscaler import endings
+from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas
 from autoscaler.check import objective_notes, series_problem, wrong_arrivals
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine as examine_file
@@ -323,14 +324,27 @@ async def _look_at_pods(
     path = f"/apis/{ref.api_version}/namespaces/{namespace}/{ref.kind.lower()}s/{ref.name}"
     _, workload = await _look(cluster, path, key, findings)
     templates = _templates(workload or {})
-    if templates:
-        longest = await _longest_request_seconds(client, namespace, ref.name) if client else None
-        findings.lines += of_template(key, templates[0], longest)
-    gpus = sum(gpus_of(engine_of(template) or {}) for template in templates)
+    containers = [each for each in map(engine_of, templates) if each is not None]
+    if containers:
+        findings.lines.append(of_probes(key, containers[0]))
+    gpus = sum(map(gpus_of, containers))
     if gpus:
         path = f"/api/v1/namespaces/{namespace}/resourcequotas"
-        _, quotas = await _look(cluster, path, key, findings)
-        findings.lines += of_quotas(key, (quotas or {}).get("items", ()), gpus, resource.spec.max_replicas - desired)
+        _, answer = await _look(cluster, path, key, findings)
+        quotas = (answer or {}).get("items", ())
+        found = of_quotas(key, quotas, desired, gpus, resource.spec.max_replicas)
+        findings.lines += [found] if found else []
+    if client is None:
+        return
+    try:
+        cut_off = await endings.look(resource, cluster, client)
+    except ClusterError as error:
+        findings.warn(key, f"how its pods end could not be looked at: {error}")
+        return
+    for sentence in cut_off:
+        findings.warn(key, sentence)
+    if not cut_off:
+        findings.ok(key, "its pods have time to end what they do")
 
 
 def _templates(workload: dict[str, Any]) -> list[dict[str, Any]]:
@@ -341,16 +355,3 @@ def _templates(workload: dict[str, Any]) -> list[dict[str, Any]]:
         return [spec["template"]] if spec.get("template") else []
     worker = group["workerTemplate"]
     return [group.get("leaderTemplate") or worker, *[worker] * (int(group.get("size", 1)) - 1)]
-
-
-async def _longest_request_seconds(client: Prometheus, namespace: str, name: str) -> float | None:
-    """What one request in a hundred exceeded in the last hours."""
-    for series in vllm_metrics.REQUEST_TIMES["end_to_end"]:
-        buckets = matching((f"{series}_bucket",), (f'namespace="{namespace}"', f'pod=~"{name}-.*"'))
-        try:
-            found = await client.query(f"histogram_quantile(0.99, sum by (le) (rate({buckets}[6h])))")
-        except ClusterError:
-            return None
-        if found and math.isfinite(found[0][1]):
-            return found[0][1]
-    return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.ailments import Drain, drain_of, gpus_of, of_followers, of_lease, of_quotas, of_template
+from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas
 from cluster.findings import Finding, Findings, Level
 from tests.manifests.examples import engines
 
@@ -21,9 +21,7 @@ def template(**changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = copy.deepcopy(next(made for path, _, made in engines() if path.stem == "8b-a10"))
     container = found["spec"]["containers"][0]
     for key, value in changes.items():
-        if key == "grace":
-            found["spec"]["terminationGracePeriodSeconds"] = value
-        elif value is None:
+        if value is None:
             del container[key]
         else:
             container[key] = value
@@ -35,38 +33,37 @@ def ill(found: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("shipped", [made for _, _, made in engines()])
-def test_nothing_is_amiss_with_an_example(shipped: Any) -> None:
-    assert ill(of_template("x", shipped, 60.0)) == []
+def test_nothing_is_amiss_with_the_probes_of_an_example(shipped: Any) -> None:
+    container = engine_of(shipped)
+    assert container is not None
+    assert of_probes("x", container).level is Level.OK
 
 
 @pytest.mark.parametrize(
-    ("made", "longest", "said"),
+    ("changes", "said"),
     [
-        (template(readinessProbe=None), None, "no readinessProbe"),
-        (template(startupProbe=None), None, "no startupProbe"),
-        (template(livenessProbe={"initialDelaySeconds": 600}), None, "a probe waits 600 s however fast the start was"),
-        (template(lifecycle=None), None, "no preStop hook"),
-        (template(args=["--model=x"]), None, "without --shutdown-timeout"),
-        (template(grace=60), None, "is 60, and preStop and --shutdown-timeout take 135: write 155 or more"),
-        (template(), 200.0, "one request in a hundred takes longer than 200 s"),
+        ({"readinessProbe": None}, "no readinessProbe"),
+        ({"startupProbe": None}, "no startupProbe"),
+        ({"livenessProbe": {"initialDelaySeconds": 600}}, "a probe waits 600 s however fast the start was"),
     ],
 )
-def test_a_pod_that_starts_or_ends_badly_is_told(made: Any, longest: float | None, said: str) -> None:
-    (sentence,) = ill(of_template("x", made, longest))
-    assert said in sentence
-    assert ": " in sentence
+def test_a_pod_that_starts_badly_is_told(changes: Any, said: str) -> None:
+    container = engine_of(template(**changes))
+    assert container is not None
+    found = of_probes("x", container)
+    assert found.level is not Level.OK
+    assert said in found.sentence
+    assert ": " in found.sentence
 
 
-def test_a_drain_is_read_as_it_is_written() -> None:
-    assert drain_of(template()) == Drain(150.0, True, 15.0, 120.0)
-    by_shell = template(
-        lifecycle={"preStop": {"exec": {"command": ["sh", "-c", "sleep 20"]}}},
-        command=["vllm", "serve"],
-        args=["--shutdown-timeout", "30"],
-    )
-    assert drain_of(by_shell) == Drain(150.0, True, 20.0, 30.0)
-    assert drain_of({"spec": {"containers": [{"image": "vllm"}]}}) == Drain(30.0, False, None, None)
-    assert ill(of_template("x", {"spec": {}}, None)) == []
+def test_the_container_that_serves_is_found_among_others() -> None:
+    sidecar, engine = {"name": "proxy"}, {"name": "x", "resources": {"limits": {"nvidia.com/gpu": "2"}}}
+    assert engine_of({"spec": {"containers": [sidecar, engine]}}) == engine
+    assert engine_of({"spec": {"containers": [sidecar, {"image": "vllm/vllm-openai"}]}}) == {
+        "image": "vllm/vllm-openai"
+    }
+    assert engine_of({"spec": {}}) is None
+    assert gpus_of(engine) == 2
 
 
 def quota(hard: int, used: int) -> dict[str, Any]:
@@ -76,14 +73,15 @@ def quota(hard: int, used: int) -> dict[str, Any]:
     }
 
 
-def test_a_quota_below_the_ceiling_is_told_with_what_to_lower_it_by() -> None:
-    assert gpus_of({"resources": {"limits": {"nvidia.com/gpu": "2"}}}) == 2
-    (sentence,) = ill(of_quotas("x", [quota(4, 2)], 2, 3))
-    assert sentence.startswith("ResourceQuota gpus leaves 2 GPUs, and 6 more belong to maxReplicas")
-    assert sentence.endswith("lower maxReplicas by 2")
-    assert (
-        ill(of_quotas("x", [quota(8, 2), {"metadata": {"name": "cpu"}, "status": {"hard": {"cpu": "1"}}}], 2, 3)) == []
-    )
+def test_a_quota_below_the_ceiling_is_told_with_what_to_lower_it_to() -> None:
+    small = of_quotas("x", [quota(6, 4)], replicas=2, gpus_a_replica=2, most=5)
+    assert small is not None
+    assert small.sentence.startswith("quota 'gpus' has 2 of 6 requests.nvidia.com/gpu left, room for 3 replicas")
+    assert small.sentence.endswith("lower maxReplicas to 3")
+    large = of_quotas("x", [quota(12, 4)], replicas=2, gpus_a_replica=2, most=5)
+    assert large is not None
+    assert large.level is Level.OK
+    assert of_quotas("x", [], replicas=2, gpus_a_replica=2, most=5) is None
 
 
 @pytest.mark.parametrize(
