@@ -24,7 +24,7 @@ from simulations.policy_files.hpa_file import read_hpa
 from simulations.policy_files.keda_law import PrometheusTrigger, WrittenKeda
 from simulations.policy_files.measures import Measure
 from simulations.policy_files.metric_names import Definitions, NoDefinitions
-from simulations.policy_files.migrate_text import Fate, Migrated, Said
+from simulations.policy_files.migrate_text import Fate, Floor, Migrated, Said
 from simulations.policy_files.promql import Aggregate, Binary, Call, Expression, Number, selectors
 from simulations.policy_files.scaled_object import DEFAULT_MAX_REPLICAS, ReadScaledObject, read_scaled_object
 
@@ -158,13 +158,7 @@ def _of_scaled_object(document: Mapping[str, Any], url: str | None, metrics: Def
             kind = fields.get("metricType", "AverageValue")
             told.take(f"{name}, {shown}, {kind} {fields['metadata']['threshold']}", trigger.measure)
         else:
-            told.fates.append(
-                Fate(
-                    f"{name}, {trigger.replicas} replicas from {fields['metadata']['start']} to "
-                    f"{fields['metadata']['end']}",
-                    "left out: hours that recur are learnt from the load itself; until they are, raise minReplicas",
-                )
-            )
+            told.schedule(name, fields["metadata"], trigger.replicas, one.max_replicas)
     told.fates += _other_fields(spec, sorted(paused))
     behavior = _mapping(_mapping(_mapping(spec, "advanced"), "horizontalPodAutoscalerConfig"), "behavior")
     told.behave(behavior, "advanced.horizontalPodAutoscalerConfig.behavior")
@@ -239,6 +233,14 @@ class _Told:
     tpot: Said | None = None
     attainment: Said | None = None
     window: Said | None = None
+    floors: list[Floor] = field(default_factory=list)
+
+    def schedule(self, name: str, metadata: Mapping[str, str], replicas: int, most: int) -> None:
+        """A cron trigger; KEDA never goes beyond its maximum either."""
+        start, end, zone = metadata["start"], metadata["end"], metadata["timezone"]
+        self.floors.append(Floor(start, end, zone, min(replicas, most)))
+        fate = "schedule below, with replicas that are ready when it begins"
+        self.fates.append(Fate(f"{name}, {replicas} replicas from {start} to {end}", fate))
 
     def take(self, name: str, measure: Measure) -> None:
         """A metric or trigger that could be read."""
@@ -291,6 +293,7 @@ class _Told:
             attainment=self.attainment or Said(ATTAINMENT, "the share of requests that keep both"),
             server=server,
             window=self.window,
+            floors=tuple(self.floors),
             wrong=tuple(dict.fromkeys(self.wrong)),
             fates=tuple(self.fates),
             replayable=self.replayable,

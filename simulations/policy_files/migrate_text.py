@@ -31,6 +31,16 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """The fewest replicas between two times of cron."""
+
+    start: str
+    end: str
+    zone: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class Migrated:
     """One object in our terms."""
 
@@ -45,6 +55,7 @@ class Migrated:
     attainment: Said
     server: Said
     window: Said | None
+    floors: tuple[Floor, ...]
     wrong: tuple[str, ...]
     fates: tuple[Fate, ...]
     replayable: bool
@@ -128,6 +139,11 @@ def _document(one: Migrated) -> Iterator[str]:
         yield "  behavior:"
         yield "    scaleDown:"
         yield _line("      windowSeconds", one.window)
+    if one.floors:
+        yield "  schedule:"
+    for floor in one.floors:
+        times = f"start: {json.dumps(floor.start)}, end: {json.dumps(floor.end)}, timeZone: {json.dumps(floor.zone)}"
+        yield f"    - {{{times}, minReplicas: {floor.replicas}}}"
     yield "  mode: Shadow  # decides and tells, writes nothing"
 
 

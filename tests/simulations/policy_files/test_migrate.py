@@ -176,8 +176,10 @@ def test_everything_else_of_a_scaled_object_is_named() -> None:
     assert resource.key == "chat/all"
     assert resource.spec.scale_target_ref.kind == "StatefulSet"
     assert (resource.spec.max_replicas, resource.spec.prometheus.url) == (100, "https://prometheus-1")
+    (floor,) = resource.spec.schedule
+    assert (floor.start, floor.end, floor.time_zone, floor.min_replicas) == ("0 8 * * *", "0 18 * * *", "UTC", 4)
     for said in (
-        "triggers[2] cron, 4 replicas from 0 8 * * * to 0 18 * * *: left out: hours that recur are learnt",
+        "triggers[2] cron, 4 replicas from 0 8 * * * to 0 18 * * *: schedule below",
         "triggers[3]: left out: type kafka cannot be replayed",
         "triggers[0].authenticationRef: mount its secret",
         "triggers[1].metadata.unsafeSsl: name the authority",
