@@ -6,6 +6,7 @@ follows must hold, not shrink to what nobody decided.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import time
@@ -55,6 +56,8 @@ class PublishedNumbers:
     """Those of one process, by namespace and name of the VLLMAutoscaler."""
 
     def __init__(self, *, clock: Callable[[], float] = time) -> None:
+        self.problem = ""
+        """What keeps those who should follow from asking; told of every target."""
         self._clock = clock
         self._published: dict[tuple[str, str], _Published] = {}
 
@@ -66,7 +69,10 @@ class PublishedNumbers:
         self._published[resource.metadata.namespace, resource.metadata.name] = published
 
         async def pass_on(turn: Turn) -> Announcement | None:
-            return _follow(published, turn)
+            said = _follow(published, turn)
+            if said is None or not self.problem:
+                return said
+            return Announcement(f"{self.problem}; {said.message}", logging.WARNING, "NobodyCanFollow")
 
         return pass_on
 

@@ -12,6 +12,7 @@ from typing import Final
 from autoscaler.publish.access import Access
 from autoscaler.publish.metrics_api import application
 from autoscaler.publish.numbers import PublishedNumbers
+from autoscaler.publish.registration import look_on
 from cluster.api import Api
 from cluster.files import ConfigError
 from cluster.pages import listen
@@ -60,8 +61,8 @@ async def _serve_metrics_api(
     access = Access(api, tls)
     web, taken = await listen(application(numbers, access), host, port, tls.listening, option="--metrics-api-port")
     parts.push_async_callback(web.cleanup)
-    for task in (asyncio.create_task(access.run()), asyncio.create_task(_reload(tls))):
-        parts.push_async_callback(_end, task)
+    for work in (access.run(), _reload(tls), look_on(api, numbers)):
+        parts.push_async_callback(_end, asyncio.create_task(work))
     log.info("external.metrics.k8s.io is served to HPAs", extra={"metrics_api_port": taken})
 
 

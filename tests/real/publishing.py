@@ -18,7 +18,7 @@ from tests.parts.metrics_api import EXTERNAL, SERVICES
 from tests.parts.processes import wait_until
 from tests.real.access import ACCOUNT
 
-MANIFESTS = ROOT / "manifests" / "publish"
+MANIFESTS = ROOT / "manifests" / "publish" / "hpa"
 HOME = "preheat-system"
 SERVICE = "preheat-metrics-api"
 PATH = f"{SERVICES}/{EXTERNAL[1]}.{EXTERNAL[0]}"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.cluster
 
 MANIFESTS = ROOT / "manifests"
 HOME = "preheat-system"
-INSTALLED = ("base", "monitoring", "overlays/second-scheduler")
+INSTALLED = ("base", "monitoring", "overlays/second-scheduler", "overlays/hpa", "overlays/keda")
 MIGRATED = sorted((MANIFESTS / "migrate" / "from").glob("*.yaml"))
 
 
@@ -62,7 +62,7 @@ def test_every_object_of_a_kustomization_is_in_the_cluster(cluster: ControlPlane
     assert len(found["items"]) == len(rendered(cluster, name)) > 1
 
 
-@pytest.mark.parametrize("name", ["base", "overlays/second-scheduler"])
+@pytest.mark.parametrize("name", [name for name in INSTALLED if name != "monitoring"])
 def test_every_pod_of_ours_keeps_to_the_restricted_standard(cluster: ControlPlane, name: str) -> None:
     pods = f"/api/v1/namespaces/{HOME}/pods"
     wait_until(
@@ -107,6 +107,11 @@ def test_what_people_have_and_what_it_becomes_are_taken(cluster: ControlPlane, t
     made.write_text(migrated(documents(path, REMEDY), str(path)))
     (said,) = apply(cluster, made)
     assert said.startswith("vllmautoscaler.autoscaling.preheat.dev/")
+
+
+@pytest.mark.parametrize("path", ["publish/hpa/hpa.yaml", "publish/keda/scaled-object.yaml", "floor/role.yaml"])
+def test_what_others_follow_us_with_is_taken(cluster: ControlPlane, path: str) -> None:
+    assert len(apply(cluster, MANIFESTS / path)) == 1
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
