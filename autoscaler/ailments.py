@@ -96,12 +96,13 @@ def of_lease(about: str, lease: Json | None, now: float) -> Finding:
 
 def of_followers(about: str, hpas: Sequence[Json], metric: str) -> Iterator[Finding]:
     """Whether an HPA of the target follows our number, and what its tolerance swallows."""
-    following = [hpa for hpa in hpas if metric in _metrics_of(hpa)]
+    following = [hpa for hpa in hpas if reads(hpa, metric) or is_of_keda(hpa)]
     if not following:
         yield Finding(
             Level.WARN,
             about,
-            f"mode is Publish and no HPA of it reads {metric}: apply one (manifests/overlays/hpa), or let KEDA ask",
+            f"mode is Publish and nobody follows: apply an HPA on {metric} (manifests/publish/hpa) or a ScaledObject "
+            "(manifests/publish/keda)",
         )
     for hpa in following:
         behavior = hpa["spec"].get("behavior") or {}
@@ -118,9 +119,15 @@ def of_followers(about: str, hpas: Sequence[Json], metric: str) -> Iterator[Find
             )
 
 
-def _metrics_of(hpa: Json) -> set[str]:
-    found = set()
-    for metric in hpa["spec"].get("metrics") or ():
-        source = metric.get(str(metric.get("type", "")).lower()) or {}
-        found.add(str((source.get("metric") or {}).get("name")))
-    return found
+def reads(hpa: Json, metric: str) -> bool:
+    """Whether it asks for this metric by name."""
+    for each in hpa["spec"].get("metrics") or ():
+        source = each.get(str(each.get("type", "")).lower()) or {}
+        if (source.get("metric") or {}).get("name") == metric:
+            return True
+    return False
+
+
+def is_of_keda(hpa: Json) -> bool:
+    """Made for a ScaledObject, whose triggers ask under names of KEDA's own."""
+    return any(owner.get("kind") == "ScaledObject" for owner in hpa["metadata"].get("ownerReferences") or ())

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from autoscaler import endings
-from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas
+from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas, reads
 from autoscaler.check import objective_notes, series_problem, wrong_arrivals
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine as examine_file
 from autoscaler.config import missing_files
 from autoscaler.program import LEASE
 from autoscaler.publish.numbers import METRIC
+from autoscaler.publish.registration import obstacle
 from autoscaler.servers import identity
 from cluster import vllm_metrics
 from cluster.api import StatusError, meaning
@@ -301,6 +302,8 @@ async def _look_for_rivals(resource: VLLMAutoscaler, cluster: Cluster, findings:
     ]
     if spec.mode is Mode.PUBLISH:
         findings.lines += of_followers(key, hpas, METRIC)
+        if any(reads(hpa, METRIC) for hpa in hpas) and (problem := await obstacle(cluster.api)):
+            findings.fail(key, problem)
         return
     if spec.mode is not Mode.ACTIVE:
         return

@@ -117,7 +117,10 @@ def test_an_hpa_that_swallows_steps_is_told() -> None:
     assert "from ten replicas up it takes no single step" in swallows
     assert "mode: Active" in swallows
     (nobody,) = ill(of_followers("x", [follower("cpu")], METRIC))
-    assert f"no HPA of it reads {METRIC}" in nobody
+    assert f"nobody follows: apply an HPA on {METRIC}" in nobody
+    of_keda = follower("s0-external", tolerance="0")
+    of_keda["metadata"]["ownerReferences"] = [{"kind": "ScaledObject", "name": "x"}]
+    assert ill(of_followers("x", [of_keda], METRIC)) == []
 
 
 def test_findings_are_told_in_lines_and_as_json() -> None:

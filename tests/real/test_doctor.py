@@ -107,6 +107,18 @@ def test_a_chain_that_is_whole_and_each_link_that_is_not(chain: Chain) -> None:
     ):
         assert any(said in sentence for sentence in ill), f"{said} is not in {ill}"
 
+    api.patch(f"{collection(namespace)}/{chain.target.name}", {"spec": {"mode": "Publish"}})
+    assert any("mode is Publish and nobody follows" in sentence for sentence in chain.ill())
+    external = {
+        "metric": {"name": "preheat_replicas_published"},
+        "target": {"type": "AverageValue", "averageValue": "1"},
+    }
+    path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/other"
+    api.patch(path, {"spec": {"metrics": [{"type": "External", "external": external}]}})
+    ill = chain.ill()
+    for said in ("HPA other tolerates 10 %", "external.metrics.k8s.io/v1beta1 is not registered"):
+        assert any(said in sentence for sentence in ill), f"{said} is not in {ill}"
+
 
 def quota() -> Json:
     return {"metadata": {"name": "gpus"}, "spec": {"hard": {"requests.nvidia.com/gpu": "4"}}}
