@@ -16,9 +16,12 @@ from tests.checkout import ROOT
 from tests.manifests.examples import FILES
 from tests.parts import crds
 from tests.parts.control_plane import ControlPlane
-from tests.parts.fixtures import running_control_plane
+from tests.parts.fixtures import running_control_plane, running_prometheus
 from tests.parts.kubernetes_api import ApiError, Json
 from tests.parts.processes import wait_until
+from tests.real.autoscaler_process import Autoscaler
+from tests.real.custom_resource import Resource
+from tests.real.workloads import Workload, deployment, resource
 
 pytestmark = pytest.mark.cluster
 
@@ -70,8 +73,8 @@ def test_every_pod_of_ours_keeps_to_the_restricted_standard(cluster: ControlPlan
     )
     deployments = [each for each in rendered(cluster, name) if each["kind"] == "Deployment"]
     assert deployments
-    for deployment in deployments:
-        pod = {"metadata": {"name": "tried"}, "spec": deployment["spec"]["template"]["spec"]}
+    for each in deployments:
+        pod = {"metadata": {"name": "tried"}, "spec": each["spec"]["template"]["spec"]}
         cluster.api.request("POST", pods, pod, dryRun="All")
         for container in pod["spec"]["containers"]:
             container["securityContext"] = {**container["securityContext"], "capabilities": {}}
@@ -98,6 +101,29 @@ def test_the_autoscaler_may_scale_everywhere_and_hold_its_lease_at_home(
     spec = {"user": f"system:serviceaccount:{HOME}:preheat-autoscaler", "resourceAttributes": asked}
     review = cluster.api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", {"spec": spec})
     assert review["status"]["allowed"] is may
+
+
+def test_with_the_rights_of_the_base_and_no_other_it_scales_in_every_namespace(
+    cluster: ControlPlane, tmp_path: Path
+) -> None:
+    """But for the Lease, whose namespace only a pod can know; the rights to it are asked for above."""
+    kubeconfig = cluster.kubeconfig_of_service_account(HOME, "preheat-autoscaler")
+    with (
+        running_prometheus(tmp_path / "prometheus") as prometheus,
+        Autoscaler(tmp_path, None, kubeconfig, options=("--no-leader-elect",)) as autoscaler,
+    ):
+        targets = [Workload(cluster, namespace, deployment("below")) for namespace in ("inference", "default")]
+        made = [Resource(cluster.api, resource(target, prometheus, minReplicas=2)) for target in targets]
+        for target in targets:
+            target.create(1, cold_start_seconds=0)
+        for one in made:
+            one.create()
+        for target in targets:
+            wait_until(lambda target=target: target.desired == 2, within=60, what=f"{target.key} at its floor")  # type: ignore[misc]
+            wait_until(lambda target=target: target.events(), within=60, what=f"an event on {target.key}")  # type: ignore[misc]
+        for one in made:
+            wait_until(lambda one=one: one.status.get("conditions"), within=60, what="conditions")  # type: ignore[misc]
+        assert not [line for line in autoscaler.lines() if "lacks the right" in line["message"]]
 
 
 @pytest.mark.parametrize("path", MIGRATED, ids=lambda path: path.stem)
