@@ -13,9 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticKnownError
 
 from policies.scaling.cron import CronError, read_schedule, zone
 
@@ -28,7 +37,25 @@ MOST_REPLICAS = 2**31 - 1
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 Name = Annotated[str, Field(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Replicas = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
+
+
+def _rules(*rules: tuple[str, str]) -> dict[str, JsonValue]:
+    """What a validator judges, said to the API server too: CEL that must hold, and the sentence where it does not."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
+def _whole(value: object) -> object:
+    """JSON's 8.0 is no whole number here, as it is none to the rules that the API server checks."""
+    if isinstance(value, float):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+Replicas = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=1, le=MOST_REPLICAS, json_schema_extra=_rules(("self >= 1", "must be a whole number, 1 or more"))),
+]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -46,11 +73,6 @@ class Settings(BaseModel):
     """Frozen, camelCase outside, and closed: an unknown field is a mistake, not an extension."""
 
     model_config = CLOSED
-
-
-def _rules(*rules: tuple[str, str]) -> dict[str, JsonValue]:
-    """What a validator judges, said to the API server too: CEL that must hold, and the sentence where it does not."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
 class ScaleTargetRef(Settings):
@@ -354,8 +376,6 @@ def _without_empty(value: Any, model: type[BaseModel] | None) -> Any:
     """A field that is known and empty is left out; one that is not known stays, and is refused for it."""
     if isinstance(value, list):
         return [_without_empty(item, model) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)  # 2.0 is a whole number to the API server, too
     if not isinstance(value, Mapping):
         return value
     inner = dict(_inner_models(model)) if model else {}

@@ -16,7 +16,7 @@ from tests.parts.kubernetes_api import Json
 from tests.parts.prometheus import Prometheus
 from tests.real.access import apply_shipped
 from tests.real.autoscaler_process import Autoscaler
-from tests.real.custom_resource import Resource, install
+from tests.real.custom_resource import Resource, give_lease_back, install
 from tests.real.workloads import Workload, deployment, resource
 
 
@@ -64,5 +64,6 @@ def followed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
         namespace = stack.enter_context(new_namespace(control_plane))
         prometheus = stack.enter_context(running_prometheus(folder / "prometheus"))
         kubeconfig = apply_shipped(control_plane, folder / "overlay", namespace)
+        give_lease_back(control_plane.api, namespace)
         process = Autoscaler(folder, None, kubeconfig, options=("--namespace", namespace))
         yield Followed(control_plane, prometheus, namespace, stack.enter_context(process))

@@ -15,7 +15,7 @@ from tests.parts.processes import wait_until
 from tests.parts.prometheus import Prometheus
 from tests.real.access import apply_shipped, grant
 from tests.real.autoscaler_process import Autoscaler
-from tests.real.custom_resource import Resource, install
+from tests.real.custom_resource import Resource, give_lease_back, install
 from tests.real.test_conflicts import hpa
 from tests.real.workloads import Workload, resource
 
@@ -46,6 +46,7 @@ def test_a_floor_is_given_back_before_its_resource_goes(
             return error.status == 404
         return False
 
+    give_lease_back(api, namespace)
     options = ("--namespace", namespace)
     with Autoscaler(tmp_path / "first", None, kubeconfig, options=options):
         wait_until(lambda: fewest() == 3, within=90, what="the floor raised")

@@ -24,7 +24,7 @@ def served(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(document=documents(structural(Spec)))
 def test_the_api_server_refuses_what_the_model_refuses(served: ControlPlane, document: Json) -> None:
     try:

@@ -103,6 +103,7 @@ def test_only_target_ceiling_objectives_and_prometheus_are_needed() -> None:
         ("spec.minReplicas", 9, "spec: minReplicas (9) must not exceed maxReplicas (8)"),
         ("spec.minReplicas", 0, "spec.minReplicas is 0: it must be at least 1"),
         ("spec.maxReplicas", "8", 'spec.maxReplicas is "8": it must be a whole number'),
+        ("spec.maxReplicas", 8.0, "spec.maxReplicas is 8.0: it must be a whole number"),
         ("spec.maxReplicas", True, "spec.maxReplicas is true: it must be a whole number"),
         ("spec.maxReplicas", ..., "spec.maxReplicas is missing: write the most replicas that may run"),
         ("spec.maxReplicas", None, "spec.maxReplicas is missing: write the most replicas that may run"),
