@@ -43,6 +43,8 @@ NOISE: Final = 0.1
 """Relative error of one pod's mean step time over `evidence_seconds`."""
 LEAST_RUNNING: Final = 0.5
 """A pod with fewer requests in flight tells more of their arrivals than of its step time."""
+HARDEST: Final = 0.95
+"""Share of its time that an engine can spend on requests, beyond the fixed part of its steps."""
 P99_OF_EXPONENTIAL: Final = 4.605
 """ln 100: how far the P99 of an exponential waiting time lies above its mean."""
 
@@ -227,6 +229,12 @@ class ReplicaCapacity:
     binding: Binding
     step_seconds: float
     """Mean step time at that load."""
+    hardest_requests_per_second: float
+    """Beyond this its queue grows without end."""
+
+    def filled(self, utilisation: float) -> ReplicaCapacity:
+        """With as many requests/s as it is planned to take."""
+        return replace(self, requests_per_second=self.requests_per_second * utilisation)
 
 
 def replica_capacity(
@@ -261,7 +269,7 @@ def replica_capacity(
     utilisation, binding = min(limits, key=lambda limit: limit[0])
     step_seconds = a / (1.0 - utilisation)
     rate = utilisation / w
-    return ReplicaCapacity(rate, rate * mix.output_tokens * step_seconds, binding, step_seconds)
+    return ReplicaCapacity(rate, rate * mix.output_tokens * step_seconds, binding, step_seconds, max(rate, HARDEST / w))
 
 
 def _evidence(pod: PodActivity, evidence_seconds: float) -> tuple[float, tuple[float, ...], float] | None:

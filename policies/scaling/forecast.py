@@ -43,6 +43,11 @@ class ForecastFit:
     losses: tuple[float, ...]
     """Of each view: its mean quantile loss ÷ mean demand; NaN where it had no opinion."""
 
+    def uppers(self, past: Past, views: Sequence[View]) -> NDArray[np.float64]:
+        """The quantile that would have been foreseen at the end of each fine bin; NaN without an opinion."""
+        expected = views[self.view].ahead(past, self.horizon_seconds)
+        return expected + max(0.0, self.error) * np.sqrt(expected * self.mean)
+
 
 def fit(
     past: Past,

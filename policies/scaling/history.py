@@ -12,15 +12,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.scaling.capacity import MixSums, StepTime, StepTimeFit
+from policies.scaling.capacity import MixSums, ReplicaCapacity, StepTime, StepTimeFit, replica_capacity
 from policies.scaling.decision import Decision
 from policies.scaling.demand import Activity, HangUps, LoadBin, activity
 from policies.scaling.forecast import ForecastFit, fit
 from policies.scaling.forecasters.views import Past
+from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.series import Row, Series
 from policies.scaling.settings import ScalingPolicy
+from policies.scaling.utilisation import Imagined, Utilisation, imagine
 
 TICK_COLUMNS: Final = ("time", "wanted", "seconds", "arrivals")
 TIME, WANTED, TICK_SECONDS, TICK_ARRIVALS = range(4)
@@ -44,6 +46,8 @@ class History:
     most_in_flight: float | None = None
     """Most requests that a pod ran while others waited although its KV cache had room: `--max-num-seqs`."""
     forecast: ForecastFit | None = None
+    lateness: Lateness = field(default_factory=Lateness)
+    utilisation: Utilisation = field(default_factory=Utilisation)
     fitted_at: float | None = None
 
     def activity(self, now: Observation, policy: ScalingPolicy) -> Activity | None:
@@ -52,6 +56,23 @@ class History:
 
     def past(self, policy: ScalingPolicy) -> Past:
         return Past(self.fine or _fine(policy), self.coarse or _coarse(policy))
+
+    def capacity(self, policy: ScalingPolicy) -> ReplicaCapacity | None:
+        """What a replica bears of the present mix when it is full; None before the first request was seen."""
+        mix = self.mix.mix
+        if mix is None:
+            return None
+        return replica_capacity(
+            self.steps.step_time if self.steps else StepTime.prior(policy.tpot_objective_seconds),
+            mix,
+            ttft_objective_seconds=policy.ttft_objective_seconds,
+            tpot_objective_seconds=policy.tpot_objective_seconds,
+            kv_cache_tokens=self.kv_cache_tokens,
+            most_in_flight=self.most_in_flight,
+            tpot_margin=policy.tpot_margin,
+            kv_cache_margin=policy.kv_cache_margin,
+            greatest_utilisation=policy.greatest_utilisation,
+        )
 
     def greatest_wish(self, now: float, window: float, max_gap_seconds: float) -> int | None:
         """The greatest wish of the last `window` seconds; None where they are not covered by turns."""
@@ -79,6 +100,7 @@ class History:
         history = history._with_tick(observation, decision, done, policy)
         if done is not None:
             history = history._with_activity(observation, done, policy)
+            history = history._with_lateness(observation, done, policy)
         history = history._with_limits(observation)
         return history._refitted(observation.time, decision.horizon_seconds, policy)
 
@@ -153,6 +175,30 @@ class History:
         )
         return replace(self, fine=fine, coarse=coarse, mix=mix, hang_ups=hang_ups, steps=steps)
 
+    def _with_lateness(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
+        """With who was late at the present load; not while a fleet that was just taken over settles."""
+        share, capacity = done.share_within_both, self.capacity(policy)
+        arrived = self.arrivals(observation.time, policy.level_seconds, None)
+        ready = observation.count(PodStage.READY)
+        settled = self.fitted_at is not None and observation.time - self.ticks[0, TIME] >= policy.settling_seconds
+        if not (settled and done.trusted and ready and share and capacity and arrived):
+            return self
+        count, seconds = arrived
+        load = count / seconds + done.waiting / policy.drain_seconds
+        # Where buckets leave it open who was late, half of them were.
+        late = (1.0 - (share.low + share.high) / 2) * done.first_tokens
+        return replace(
+            self,
+            lateness=self.lateness.then(
+                load / (ready * capacity.requests_per_second),
+                late,
+                done.first_tokens,
+                seconds=done.seconds,
+                half_life_seconds=policy.lateness_half_life_seconds,
+            ),
+            utilisation=replace(self.utilisation, late_since=self.utilisation.late_since + late),
+        )
+
     def _with_limits(self, observation: Observation) -> History:
         samples = observation.ready_samples
         tokens = [s.kv_cache_tokens for s in samples if s.kv_cache_tokens]
@@ -187,7 +233,47 @@ class History:
             quantile=policy.quantile,
             smooth_seconds=policy.smooth_seconds,
         )
-        return replace(self, steps=steps, forecast=forecast, fitted_at=now)
+        fitted = replace(self, steps=steps, forecast=forecast, fitted_at=now)
+        return replace(fitted, utilisation=fitted._utilisation(self.fitted_at, policy))
+
+    def _utilisation(self, since: float | None, policy: ScalingPolicy) -> Utilisation:
+        """Chosen anew from the last day, as the newest fits imagine it; `since` is when it was chosen before."""
+        capacity, fitted = self.capacity(policy), self.forecast
+        if capacity is None or fitted is None or fitted.mean <= 0:
+            return self.utilisation
+        past = self.past(policy)
+        step, lead = past.fine.step_seconds, fitted.horizon_seconds - policy.tick_seconds
+        upper = fitted.uppers(past, policy.views)
+        loads = past.level(policy.level_seconds)
+        imagined = imagine(
+            np.nan_to_num(upper),
+            np.nan_to_num(loads),
+            self.lateness.curve(),
+            capacity=capacity.requests_per_second,
+            hardest=capacity.hardest_requests_per_second,
+            hold_bins=max(1, round(policy.scale_down_window_seconds / step)),
+            lead_bins=max(1, round(lead / step)),
+            fewest=policy.min_replicas,
+            most=policy.max_replicas,
+            step_seconds=step,
+            drain_seconds=policy.drain_seconds,
+        )
+        times = past.fine_times()
+        # The first bins lack the past that a held wish looks back on.
+        begins = times[0] + policy.scale_down_window_seconds + lead
+        counted = ~np.isnan(upper) & ~np.isnan(loads) & (times > begins)
+        next_begins = begins + max(0.0, times[-1] + policy.refit_seconds - times[0] - policy.fine_keep_seconds)
+        leaving = counted & (times <= next_begins) & (times > self.utilisation.past_until)
+        return self.utilisation.then(
+            Imagined(np.where(counted, imagined.late, 0.0), np.where(counted, imagined.requests, 0.0)),
+            new=counted & (times > since) if since is not None else np.zeros_like(counted),
+            leaving=leaving,
+            until=float(times[leaving].max(initial=0.0)),
+            keep=0.5 ** (policy.refit_seconds / policy.utilisation_half_life_seconds),
+            attainment=policy.attainment,
+            prior_requests=policy.utilisation_prior_seconds * fitted.mean,
+            lead_ratio=lead / policy.utilisation_prior_lead_seconds,
+        )
 
 
 def _mix_of(bins: Sequence[LoadBin], since: float) -> MixSums:

@@ -12,7 +12,7 @@ from math import ceil, sqrt
 
 from policies.scaling import damping, sentences
 from policies.scaling.calendar_floor import floor_at
-from policies.scaling.capacity import Mix, ReplicaCapacity, StepTime, replica_capacity
+from policies.scaling.capacity import ReplicaCapacity
 from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
@@ -55,14 +55,14 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
         cold_lead_seconds=_lead_seconds(lead_time, now, policy, cold=True),
         cold_pull_seconds=policy.cold_pull_seconds,
     )
-    mix = history.mix.mix
-    capacity = _capacity(history, mix, policy)
+    capacity = history.capacity(policy)
     present = _present(history, now, done, policy)
     forecast = _forecast(history, now, done, horizon, policy)
     need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet")
     if capacity is not None:
         if history.fitted_at is None:
             capacity = _no_worse_than_shown(capacity, now, done, present, policy)
+        capacity = capacity.filled(history.utilisation.value)
         needs = _needs(now, done, capacity, present, forecast, coming, horizon, policy)
         need = max([need, *needs], key=lambda each: each.whole)
     # Demand unseen is no reason to shrink; what is seen beside it may be one to grow.
@@ -110,23 +110,6 @@ def _sample_age(now: Observation) -> float:
     """Age of the oldest sample that a ready pod shows: how late what is seen was."""
     ages = [now.time - p.sample.time for p in now.ready_pods if p.sample and p.sample.time is not None]
     return max(0.0, max(ages, default=0.0))
-
-
-def _capacity(history: History, mix: Mix | None, policy: ScalingPolicy) -> ReplicaCapacity | None:
-    """What a replica bears of the present mix; None before the first request was seen."""
-    if mix is None:
-        return None
-    return replica_capacity(
-        history.steps.step_time if history.steps else StepTime.prior(policy.tpot_objective_seconds),
-        mix,
-        ttft_objective_seconds=policy.ttft_objective_seconds,
-        tpot_objective_seconds=policy.tpot_objective_seconds,
-        kv_cache_tokens=history.kv_cache_tokens,
-        most_in_flight=history.most_in_flight,
-        tpot_margin=policy.tpot_margin,
-        kv_cache_margin=policy.kv_cache_margin,
-        greatest_utilisation=policy.greatest_utilisation,
-    )
 
 
 def _present(history: History, now: Observation, done: Activity | None, policy: ScalingPolicy) -> float | None:

@@ -65,7 +65,7 @@ class Series:
             index = low + further
             overlap = np.minimum(ends, (index + 1) * step) - np.maximum(starts, index * step)
             kept = (overlap > 0) & (index >= grown.first)
-            share = (overlap / (ends - starts))[kept, np.newaxis]
+            share = (overlap[kept] / (ends - starts)[kept])[:, np.newaxis]
             np.add.at(grown.sums, index[kept] - grown.first, (rows[kept] * share).astype(np.float32))
         return grown
 

@@ -79,6 +79,16 @@ class ScalingPolicy:
     drain_seconds: float = 300.0
     """A backlog is to be worked off within this, once the replicas for it are there."""
 
+    # How full replicas are planned
+    lateness_half_life_seconds: float = DAY_SECONDS
+    utilisation_half_life_seconds: float = DAY_SECONDS
+    utilisation_prior_seconds: float = DAY_SECONDS
+    """Of mean traffic: what the prior weighs."""
+    utilisation_prior_lead_seconds: float = 180.0
+    """The cold start that the prior is for."""
+    settling_seconds: float = 1_800.0
+    """A fleet that has just been taken over is late for reasons of its own."""
+
     # Memory
     ticks_keep_seconds: float = 3_600.0
     fine_step_seconds: float = 60.0

@@ -1,0 +1,153 @@
+"""How full replicas are planned: the utilisation at which as few requests are late as the objective allows.
+
+No utilisation suits all traffic: calm days bear more than a full replica's worth, steps at a long cold start bear less.
+So at each refit the last day is imagined at each of UTILISATIONS: what would have been wished for, been ready a lead
+time later, queued and been late. Of what comes out,
+
+- lateness that even the emptiest fleet would have had is nobody's choice: it is set against what the objective allows,
+  and never taken for a reason to run emptier still, or a step that nobody foresaw would drive a fleet to its ceiling;
+- the rest is scaled by how much of what was imagined of late really was late;
+- days before the last are remembered, fading, and a prior speaks as loud as a day of traffic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import exp, log, log2
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.scaling.lateness import PRESSURES
+
+Array = NDArray[np.float64]
+
+UTILISATIONS: Final[Array] = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.45, 1.6])
+"""In multiples of what `policies.scaling.capacity` calls a full replica."""
+USE: Final = 0.6
+"""Of the misses that the objective allows, how many to aim for: tomorrow is worse than yesterday as often as better."""
+LEAST_USE: Final = 0.2
+"""To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
+PRIOR_UTILISATION: Final = 1.05
+"""Where a replica takes three minutes to start."""
+PRIOR_PER_DOUBLING: Final = 0.1
+"""Taken off where it takes twice as long, for more can happen meanwhile; and again for each time as much."""
+PRIOR_WIDTH: Final = 0.15
+"""The prior's lateness grows by e over this much utilisation."""
+PRIOR_LATE: Final = 0.001
+"""Share of requests, both late and imagined late, with which their ratio begins at 1."""
+TRUTH: Final = (0.25, 2.0)
+"""How far that ratio is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """Bins of the past at each of UTILISATIONS: late requests (U, T), all requests (T,)."""
+
+    late: Array
+    requests: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Utilisation:
+    """The utilisation in force, and what it was found from."""
+
+    value: float = 1.0
+    past_late: Array = field(default_factory=lambda: np.zeros(len(UTILISATIONS)))
+    """Imagined, of the days before the last one."""
+    past_requests: float = 0.0
+    past_until: float = 0.0
+    late: float = 0.0
+    """That were late."""
+    imagined_late: float = 0.0
+    """That were imagined to be, at the utilisation in force."""
+    late_since: float = 0.0
+    """That were late since the last refit."""
+
+    def then(
+        self,
+        imagined: Imagined,
+        *,
+        new: NDArray[np.bool_],
+        leaving: NDArray[np.bool_],
+        until: float,
+        keep: float,
+        attainment: float,
+        prior_requests: float,
+        lead_ratio: float,
+    ) -> Utilisation:
+        """Chosen anew, at a refit.
+
+        `new` are the bins since the last one, `leaving` those that the next one will not see any more, the last of
+        which ends at `until`; `keep` is the share of what is remembered that stays so from one refit to the next,
+        `lead_ratio` the time that a start takes in multiples of that for which the prior is.
+        """
+        at_value = [float(np.interp(self.value, UTILISATIONS, imagined.late[:, i])) for i in np.flatnonzero(new)]
+        late = self.late * keep + self.late_since
+        imagined_late = self.imagined_late * keep + sum(at_value)
+        past_late, past_requests = self.past_late * keep, self.past_requests * keep
+        requests = float(imagined.requests.sum()) + past_requests + prior_requests
+        least, most = TRUTH
+        unsure = PRIOR_LATE * prior_requests
+        truth = min(most, max(least, (late + unsure) / (imagined_late + unsure))) if unsure > 0 else 1.0
+        shares = (imagined.late.sum(axis=1) + past_late) * (truth / requests)
+        return Utilisation(
+            _chosen(shares, prior_requests / requests, 1.0 - attainment, lead_ratio),
+            past_late + imagined.late[:, leaving].sum(axis=1),
+            past_requests + float(imagined.requests[leaving].sum()),
+            max(self.past_until, until),
+            late,
+            imagined_late,
+        )
+
+
+def _chosen(shares: Array, prior_weight: float, allowed: float, lead_ratio: float) -> float:
+    """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for."""
+    inevitable = float(shares[0])
+    aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
+    middle = PRIOR_UTILISATION - PRIOR_PER_DOUBLING * log2(lead_ratio)
+    helped = np.maximum.accumulate(shares - inevitable).tolist()
+    prior = [prior_weight * aim * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
+    logs = [log(max(1e-12, share + expected)) for share, expected in zip(helped, prior, strict=True)]
+    return float(np.interp(log(aim), logs, UTILISATIONS))
+
+
+def imagine(
+    foreseen: Array,
+    loads: Array,
+    curve: Array,
+    *,
+    capacity: float,
+    hardest: float,
+    hold_bins: int,
+    lead_bins: int,
+    fewest: int,
+    most: int,
+    step_seconds: float,
+    drain_seconds: float,
+) -> Imagined:
+    """What would have been late at each of UTILISATIONS, had what was foreseen been planned for.
+
+    `foreseen` and `loads` (T,) are requests/s, `curve` the share late at each of PRESSURES; a replica is full at
+    `capacity` requests/s and cannot do more than `hardest`.
+    """
+    full = capacity * UTILISATIONS[:, np.newaxis]
+    wished = np.ceil(np.maximum(foreseen, loads) / full - 1e-9)
+    ordered = np.clip(_trailing(wished, hold_bins, np.maximum), fewest, most)
+    # There is what has been ordered all through the lead time: what comes takes as long, what goes is gone at once.
+    ready = _trailing(ordered, lead_bins + 1, np.minimum)
+    walk = np.cumsum((loads - ready * hardest) * step_seconds, axis=1)
+    backlog = walk - np.minimum(0.0, np.minimum.accumulate(walk, axis=1))
+    pressure = (loads + backlog / drain_seconds) / (ready * capacity)
+    share = np.interp(pressure.ravel(), PRESSURES, curve).reshape(pressure.shape)
+    requests = loads * step_seconds
+    return Imagined(share * requests, requests)
+
+
+def _trailing(values: Array, width: int, of: np.ufunc) -> Array:
+    """The greatest, or least, of the last `width` values at each place along the last axis."""
+    found = values.copy()
+    for back in range(1, width):
+        of(found[:, back:], values[:, :-back], out=found[:, back:])
+    return found

@@ -1,0 +1,123 @@
+"""How full replicas are planned, from what the last day would have been at each utilisation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from policies.scaling.lateness import Lateness
+from policies.scaling.utilisation import TRUTH, USE, UTILISATIONS, Imagined, Utilisation, imagine
+
+BINS = 1440
+NONE = np.zeros(BINS, dtype=bool)
+ALL = np.ones(BINS, dtype=bool)
+
+
+def day(late_share: NDArray[np.float64] | list[float], requests: float = 100.0) -> Imagined:
+    """A day on which every minute had this share late at each of the utilisations."""
+    shares = np.asarray(late_share)[:, np.newaxis] * np.ones(BINS)
+    return Imagined(shares * requests, np.full(BINS, requests))
+
+
+def chosen(
+    imagined: Imagined,
+    before: Utilisation | None = None,
+    *,
+    attainment: float = 0.99,
+    prior_requests: float = 0.0,
+    lead_ratio: float = 1.0,
+    new: NDArray[np.bool_] = NONE,
+    leaving: NDArray[np.bool_] = NONE,
+) -> Utilisation:
+    return (before or Utilisation()).then(
+        imagined,
+        new=new,
+        leaving=leaving,
+        until=0.0,
+        keep=1.0,
+        attainment=attainment,
+        prior_requests=prior_requests,
+        lead_ratio=lead_ratio,
+    )
+
+
+def rising_from(utilisation: float) -> NDArray[np.float64]:
+    """Nobody late below it, and e times as many for each 0.1 beyond it, where the objective's own share is reached."""
+    return 0.01 * USE * np.exp((UTILISATIONS - utilisation) / 0.1)
+
+
+@pytest.mark.parametrize("bears", [0.7, 1.0, 1.3])
+def test_it_is_as_full_as_the_objective_allows(bears: float) -> None:
+    assert chosen(day(rising_from(bears))).value == pytest.approx(bears, abs=0.02)
+
+
+def test_a_stricter_objective_runs_emptier() -> None:
+    calm = day(rising_from(1.1))
+    assert chosen(calm, attainment=0.999).value < chosen(calm).value < chosen(calm, attainment=0.95).value
+
+
+def test_a_step_that_no_fleet_would_have_met_does_not_drive_it_to_the_ceiling() -> None:
+    calm = rising_from(1.1)
+    step = day(calm)
+    step.late[:, 700:730] = 100.0  # half an hour, all late at every utilisation: two percent of the day
+    with_step = chosen(step).value
+    assert 0.9 < with_step < chosen(day(calm)).value
+
+
+def test_without_a_past_the_prior_speaks_and_a_longer_start_makes_it_careful() -> None:
+    nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
+    value = {ratio: chosen(nothing, prior_requests=1e5, lead_ratio=ratio).value for ratio in (0.5, 1.0, 2.0)}
+    assert value == pytest.approx({0.5: 1.15, 1.0: 1.05, 2.0: 0.95})
+
+
+def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
+    imagined = day(rising_from(1.0))
+    counts = imagined.late[:, 0].sum()
+    assert counts > 0
+    expected = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
+    prior = 1e4
+    fewer = chosen(imagined, replace(Utilisation(), late_since=0.5 * expected), new=ALL, prior_requests=prior)
+    as_many = chosen(imagined, replace(Utilisation(), late_since=expected), new=ALL, prior_requests=prior)
+    more = chosen(imagined, replace(Utilisation(), late_since=1.5 * expected), new=ALL, prior_requests=prior)
+    assert fewer.value > as_many.value > more.value
+    # A single night that went well, or one that went wrong, is believed within bounds.
+    at_most = chosen(imagined, replace(Utilisation(), late_since=TRUTH[1] * expected), new=ALL, prior_requests=prior)
+    beyond = chosen(imagined, replace(Utilisation(), late_since=50 * expected), new=ALL, prior_requests=prior)
+    assert beyond.value == pytest.approx(at_most.value, abs=0.01)
+
+
+def test_days_before_the_last_are_remembered() -> None:
+    bad, good = day(rising_from(0.7)), day(rising_from(1.3))
+    after = chosen(bad, leaving=ALL)
+    assert after.past_requests == pytest.approx(bad.requests.sum())
+    assert chosen(good, Utilisation()).value > chosen(good, after).value > chosen(bad).value
+
+
+def imagined_fleet(loads: NDArray[np.float64], **changed: float) -> Imagined:
+    settings = {"capacity": 2.0, "hardest": 2.8, "step_seconds": 60.0, "drain_seconds": 300.0} | changed
+    return imagine(loads, loads, Lateness().curve(), hold_bins=15, lead_bins=3, fewest=1, most=20, **settings)
+
+
+def test_a_steady_load_is_late_only_where_replicas_are_planned_too_full() -> None:
+    late = imagined_fleet(np.full(BINS, 20.0)).late.sum(axis=1)
+    share = late / (BINS * 20.0 * 60.0)
+    assert np.all(share[UTILISATIONS <= 1.0] < 0.01)
+    assert share[-1] > 0.9
+
+
+def test_a_step_is_late_for_as_long_as_a_start_takes_and_its_queue_after_it() -> None:
+    loads = np.concatenate((np.full(600, 4.0), np.full(BINS - 600, 12.0)))
+    one = list(UTILISATIONS).index(1.0)
+    late = imagined_fleet(loads).late[one] / (loads * 60.0)
+    assert np.all(late[:600] < 0.01)
+    assert np.all(late[600:603] > 0.9)
+    assert np.all(late[700:] < 0.01)
+    slow = imagine(
+        loads, loads, Lateness().curve(), capacity=2.0, hardest=2.8, hold_bins=15, lead_bins=7, fewest=1, most=20,
+        step_seconds=60.0, drain_seconds=300.0,
+    )  # fmt: skip
+    assert slow.late[one].sum() > 1.5 * (late * loads * 60.0).sum()
+    assert np.all(np.diff(slow.late.sum(axis=1)) >= -1e-6)
