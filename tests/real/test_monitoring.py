@@ -45,6 +45,8 @@ def sound(name: str, **changes: Any) -> Past:
     server = f'server="{name}"'
     series = {
         'preheat_build_info{version="1"}': steady(1),
+        "preheat_leads": steady(1),
+        f"preheat_replicas_published{{{labels}}}": steady(3),
         f"preheat_last_turn_timestamp_seconds{{{labels}}}": clock(),
         f"preheat_last_observed_timestamp_seconds{{{labels}}}": clock(),
         f'preheat_samples{{{labels},state="fresh"}}': steady(3),
@@ -76,6 +78,7 @@ def sound(name: str, **changes: Any) -> Past:
 ILL: dict[str, dict[str, Any]] = {
     "PreheatTurnsStopped": {"last_turn": clock(behind_seconds=200)},
     "PreheatTargetNotSeen": {"last_observed": clock(behind_seconds=200)},
+    "PreheatNumberStale": {"replicas_published": lambda age: 3 if age > 700 else None},
     "PreheatPodsUnseen": {"samples__stale": steady(1)},
     "PreheatWriteRefused": {"errors__refused": growing(4)},
     "PreheatAtCeiling": {"decisions__forecast": steady(7)},
@@ -153,14 +156,16 @@ def test_each_alert_fires_for_what_should_fire_it_and_for_nothing_else(prometheu
     pasts = {"well": sound("well"), **{name: sound(name, **changes) for name, changes in {**ILL, **NEARLY}.items()}}
     with shown(prometheus, {name.replace(" ", "-"): past for name, past in pasts.items()}) as now:
         assert fired(prometheus, now) == {(name, name) for name in ILL}
-    assert set(ALERTS) == {*ILL, "PreheatAutoscalerAbsent", "PreheatExtenderAbsent", "PreheatNobodyAsks"}
+    of_all = {"PreheatAutoscalerAbsent", "PreheatNobodyLeads", "PreheatExtenderAbsent", "PreheatNobodyAsks"}
+    assert set(ALERTS) == {*ILL, *of_all}
 
 
 def test_what_is_gone_is_told_and_so_are_pods_that_nobody_asks_for(prometheus_with_rules: Prometheus) -> None:
     prometheus = prometheus_with_rules
     old = {"extender_pods_waiting": steady(2), "extender_last_question": clock(behind_seconds=1000)}
+    old["leads"] = steady(0)
     with shown(prometheus, {"extender": sound("extender", **old)}) as now:
-        assert fired(prometheus, now) == {("PreheatNobodyAsks", "")}
+        assert fired(prometheus, now) == {("PreheatNobodyAsks", ""), ("PreheatNobodyLeads", "")}
         assert fired(prometheus, now - 3600) == {("PreheatAutoscalerAbsent", ""), ("PreheatExtenderAbsent", "")}
 
 
