@@ -32,6 +32,9 @@ PASTS_GATHER_SECONDS: Final = 1.0
 CHOOSING_SECONDS: Final = 1.0
 """How long a shrink waits until it is written who goes first."""
 
+LONGEST_DRAIN_SECONDS: Final = 900.0
+"""A pod that takes longer to end is stuck, on a node that is gone or by a finalizer, and holds no shrink up."""
+
 Clock = Callable[[], float]
 """Unix seconds; a test's own may run faster."""
 
@@ -172,18 +175,28 @@ class ClusterFleet:
         return await self._kubernetes.room(self._namespace, state)
 
     async def _kept(self, state: TargetState) -> Kept | None:
-        """What must stay; all of it where a shrink would be ours and what must stay cannot be seen."""
+        """What must stay: all while pods still drain, or where what a budget keeps cannot be seen."""
+        mode = self._resource.spec.mode
+        if mode is Mode.FLOOR:
+            return None  # what others take away is theirs to judge
+        draining = sum(map(self._drains, state.pods))
+        if draining:
+            # What they do not end in time comes back to those that stay: whether these bear it shows only then.
+            return Kept(state.desired, f"{draining} {'pod still drains' if draining == 1 else 'pods still drain'}")
         try:
             own = {pod.name for pod in state.pods}
             return await self._kubernetes.kept_available(self._namespace, own, state.desired)
         except ClusterError as error:
-            # In the other modes it is not we who take anything away.
-            if self._resource.spec.mode not in (Mode.ACTIVE, Mode.PUBLISH):
+            if mode is Mode.SHADOW:
                 return None
             if str(error) != self._told:
                 self._told = str(error)
                 log.warning("it will not shrink: %s", error, extra={"target": self._resource.key})
             return Kept(state.desired, str(error))
+
+    def _drains(self, pod: Pod) -> bool:
+        since = self._clock() if pod.terminating_at is None else pod.terminating_at
+        return pod.stage is PodStage.TERMINATING and self._clock() - since < LONGEST_DRAIN_SECONDS
 
     async def _choose_victims(self, removed: int) -> None:
         """Have those go that do least; a shrink that cannot choose is a shrink all the same."""

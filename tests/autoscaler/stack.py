@@ -101,7 +101,7 @@ class Stack:
     async def target(self, replicas: int = 3, **spec: Any) -> Target:
         """A Deployment that runs, and the resource that scales it."""
         self.resource = resource("llama", prometheus=self.prometheus_settings, **spec)
-        self.deployed, self._replica_set = self.api.deploy("vllm-llama", 0)
+        self.deployed, self.replica_set = self.api.deploy("vllm-llama", 0)
         client = Prometheus(self.resource.spec.prometheus)
         self._parts.callback(client.close)
         self._readings = shared_readings(client, clock=self._clock)
@@ -148,12 +148,12 @@ class Stack:
     def follow(self) -> None:
         names = [f"vllm-llama-6b7c8d9f4-bcdf{letter}" for letter in "bcdfghjklm"[: self.replicas]]
         for name in set(self.engines) - set(names):
-            self.api.remove(ready_pod(self._replica_set, name))
+            self.api.remove(ready_pod(self.replica_set, name))
             del self.engines[name]
         for number, name in enumerate(names):
             if name not in self.engines:
                 self.engines[name] = Engine()
-                self.api.put(ready_pod(self._replica_set, name, at=START - 3_600, ip=f"10.0.0.{number}"))
+                self.api.put(ready_pod(self.replica_set, name, at=START - 3_600, ip=f"10.0.0.{number}"))
         self.prometheus.pods = [
             StandInPod("inference", name, f"10.0.0.{number}", engine.page)
             for number, (name, engine) in enumerate(sorted(self.engines.items()))

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from autoscaler.cluster_fleet import LONGEST_DRAIN_SECONDS
 from cluster.deletion_cost import OURS
 from cluster.objects import DELETION_COST
 from tests.autoscaler.stack import Stack
 from tests.stand_ins.kubernetes import Kind
+from tests.stand_ins.kubernetes_objects import START, pod
 
 SIZE = 6
 TURNS = 8
@@ -87,3 +89,16 @@ async def test_while_budgets_cannot_be_seen_nothing_shrinks_and_growth_goes_on(
     stack.rate = 600.0
     await stack.turns(target, TURNS, until=lambda: stack.replicas > SIZE)
     assert stack.replicas > SIZE
+
+
+async def test_a_shrink_waits_for_what_drains_and_not_for_what_is_stuck(stack: Stack) -> None:
+    target = await stack.target(replicas=SIZE)
+    stack.follows = False
+    leaving = pod(stack.replica_set, "vllm-llama-6b7c8d9f4-leave", ready=START, deleted=START)
+    stack.api.put(leaving)
+    await stack.turns(target, TURNS)
+    assert stack.replicas == SIZE
+    assert target.figures.counts["preheat_decisions_total", "floor"] > 0
+    stack.now = START + LONGEST_DRAIN_SECONDS
+    await stack.turns(target, TURNS, until=lambda: stack.replicas < SIZE)
+    assert stack.replicas < SIZE
