@@ -6,11 +6,9 @@ that is answered with an error holds what it has.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
-from weakref import WeakSet
 
 from aiohttp import web
 
@@ -38,14 +36,6 @@ _NUMBERS: Final = web.AppKey("numbers", PublishedNumbers)
 _ACCESS: Final = web.AppKey("access", Access)
 
 
-class _Connections:
-    def __init__(self) -> None:
-        self.open: WeakSet[asyncio.Transport] = WeakSet()
-
-
-_CONNECTIONS: Final = web.AppKey("connections", _Connections)
-
-
 class _RefusedError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -55,8 +45,7 @@ class _RefusedError(Exception):
 def application(numbers: PublishedNumbers, access: Access) -> web.Application:
     """Discovery, the metric, and pages of health that anybody may read."""
     app = web.Application(middlewares=[_judged])
-    app[_NUMBERS], app[_ACCESS], app[_CONNECTIONS] = numbers, access, _Connections()
-    app.on_shutdown.append(_cut_off)
+    app[_NUMBERS], app[_ACCESS] = numbers, access
     app.add_routes(
         [
             *(web.get(path, _healthy) for path in HEALTH),
@@ -69,19 +58,11 @@ def application(numbers: PublishedNumbers, access: Access) -> web.Application:
     return app
 
 
-async def _cut_off(app: web.Application) -> None:
-    # The API server keeps its connections open, and a polite goodbye by TLS would wait half a minute for it.
-    for connection in tuple(app[_CONNECTIONS].open):
-        connection.abort()
-
-
 @web.middleware
 async def _judged(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """The cluster's access rules before, and every error as the Status that Kubernetes' clients read."""
-    if request.transport is not None:
-        request.app[_CONNECTIONS].open.add(request.transport)
     try:
         if request.path not in HEALTH:
             access = request.app[_ACCESS]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from aiohttp.web import AppRunner
+
 from autoscaler.publish.access import Access
 from autoscaler.publish.metrics_api import application
 from autoscaler.publish.numbers import PublishedNumbers
@@ -60,7 +62,7 @@ async def _serve_metrics_api(
     tls = Tls(files)
     access = Access(api, tls)
     web, taken = await listen(application(numbers, access), host, port, tls.listening, option="--metrics-api-port")
-    parts.push_async_callback(web.cleanup)
+    parts.push_async_callback(_cut_off, web)
     for work in (access.run(), _reload(tls), look_on(api, numbers)):
         parts.push_async_callback(_end, asyncio.create_task(work))
     log.info("external.metrics.k8s.io is served to HPAs", extra={"metrics_api_port": taken})
@@ -81,6 +83,14 @@ async def _serve_keda(
     server, taken = await serve_keda(numbers, host, port, files)
     parts.push_async_callback(server.stop, 0.1)
     log.info("KEDA's external scaler is served", extra={"keda_port": taken, "tls": files is not None})
+
+
+async def _cut_off(web: AppRunner) -> None:
+    # The API server keeps its connections open, and a polite goodbye by TLS would wait half a minute for it.
+    for connection in web.server.connections if web.server else ():
+        if connection.transport is not None:
+            connection.transport.abort()
+    await web.cleanup()
 
 
 async def _reload(tls: Tls) -> None:

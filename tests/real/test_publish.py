@@ -14,6 +14,7 @@ import pytest
 
 from autoscaler.loop import Outcome, Turn
 from autoscaler.publish.numbers import PublishedNumbers
+from autoscaler.publish.registration import obstacle
 from autoscaler.publish.servers import PublishOptions, serve_numbers
 from cluster.kubernetes import Cluster
 from policies.scaling.decision import Binding, Decision
@@ -23,6 +24,7 @@ from tests.autoscaler.worlds import resource as stated
 from tests.parts.control_plane import ControlPlane
 from tests.parts.fixtures import new_namespace
 from tests.parts.kubernetes_api import ApiError, Json
+from tests.parts.metrics_api import serving_metrics
 from tests.parts.processes import free_ports, wait_until
 from tests.parts.prometheus import Prometheus
 from tests.real.autoscaler_process import Autoscaler
@@ -170,6 +172,24 @@ def test_who_may_ask_is_the_clusters_to_say(registry: Registry) -> None:
         assert [each["name"] for each in discovered] == [METRIC]
         with pytest.raises(ApiError, match=r"404.*no external metric 'queue'"):
             control_plane.api.get(path.replace(METRIC, "queue"))
+
+
+def test_it_is_known_whom_hpas_ask(registry: Registry) -> None:
+    async def said() -> str:
+        cluster = await Cluster.connect(str(registry.kubeconfig))
+        try:
+            return await obstacle(cluster.api)
+        finally:
+            await cluster.close()
+
+    def is_said(sentence: str) -> None:
+        wait_until(lambda: sentence in asyncio.run(said()), within=60, what=sentence)
+
+    is_said("is not registered: apply manifests/publish/hpa")
+    with serving_metrics(registry.control_plane, lambda question: ("1",)):
+        is_said("is served by another")
+    with published(registry):
+        wait_until(lambda: asyncio.run(said()) == "", within=60, what="nothing in the way")
 
 
 def test_the_program_publishes_and_somebody_elses_hpa_scales(
