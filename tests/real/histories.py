@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.parts.processes import wait_until
@@ -15,7 +16,15 @@ STEP_SECONDS = 15.0
 SECONDS = 50 * 60.0
 """Prometheus takes samples that are up to an hour older than the newest it has."""
 
-Value = Callable[[float], float | None]
+
+@dataclass(frozen=True)
+class Behind:
+    """A series whose samples are the moments so many seconds before their own."""
+
+    seconds: float
+
+
+Value = Callable[[float], float | None] | Behind
 """A series by its age in seconds at each sample: SECONDS at the first, 0 now; None: no sample."""
 Past = Mapping[str, Value]
 """By the series' name with its labels, as a page spells it."""
@@ -63,7 +72,7 @@ def _page(past: Past, now: float) -> bytes:
     for series, value in past.items():
         for step in range(int(SECONDS / STEP_SECONDS), -1, -1):
             age = step * STEP_SECONDS
-            sample = value(age)
+            sample = now - age - value.seconds if isinstance(value, Behind) else value(age)
             if sample is not None:
                 lines.append(f"{series} {sample!r} {int((now - age) * 1000)}\n")
     return "".join(lines).encode()
@@ -80,5 +89,4 @@ def growing(per_minute: float) -> Value:
 
 def clock(behind_seconds: float = 0.0) -> Value:
     """A timestamp that is always so long ago."""
-    end = time.time()
-    return lambda age: end - age - behind_seconds
+    return Behind(behind_seconds)
