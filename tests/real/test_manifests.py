@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import yaml
 
 from cluster.files import documents
+from cluster.floors import ANNOTATION, Floors
+from cluster.kubernetes import Cluster
+from policies.scaling.resource import ScaleTargetRef
 from simulations.policy_files.migrate import REMEDY, migrated
 from tests.checkout import ROOT
 from tests.manifests.examples import FILES
@@ -153,3 +157,30 @@ def test_a_field_that_a_peer_does_not_know_is_refused(cluster: ControlPlane, tmp
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(AssertionError, match=r'unknown field "spec\.idleReplicas"'):
         apply(cluster, path)
+
+
+def test_a_floor_is_raised_on_kedas_own_kind_and_given_back(cluster: ControlPlane) -> None:
+    """KEDA itself is not there: what it makes of `minReplicaCount` is its own."""
+    document = yaml.safe_load((MANIFESTS / "publish" / "keda" / "scaled-object.yaml").read_text())
+    del document["spec"]["minReplicaCount"]
+    path = "/apis/keda.sh/v1alpha1/namespaces/inference/scaledobjects"
+    cluster.api.create(path, document)
+    path = f"{path}/{document['metadata']['name']}"
+
+    async def raised_and_given_back() -> list[Json]:
+        client = await Cluster.connect(str(cluster.kubeconfig("admin")))
+        try:
+            floors = Floors(client.api)
+            floor = await floors.of(ScaleTargetRef(name="vllm-llama3-8b"), "inference")
+            raised = await floors.set(floor, 3, "inference/llama3-8b")
+            seen = cluster.api.get(path)
+            await floors.give_back(raised)
+            return [seen, cluster.api.get(path)]
+        finally:
+            await client.close()
+
+    raised, given = asyncio.run(raised_and_given_back())
+    assert raised["spec"]["minReplicaCount"] == 3
+    assert json.loads(raised["metadata"]["annotations"][ANNOTATION])["original"] is None
+    assert "minReplicaCount" not in given["spec"]
+    assert ANNOTATION not in given["metadata"].get("annotations", {})
