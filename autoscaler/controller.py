@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 5.0
 """How often what was wrong is looked at again: a file may be mounted, a kind installed, a right given."""
+_DIGITS: Final = re.compile(r"\d+")
+"""What counts on is no news."""
 SAME_TARGET: Final = "SameTarget"
 FINALIZER: Final = "autoscaling.preheat.dev/floor"
 """On an object of mode Floor: before it goes, what it raised is given back."""
@@ -139,7 +142,7 @@ class Controller:
                     log.exception("it cannot be taken up", extra={"target": followed.stated.key})
 
     def _tell_problem(self, problem: str) -> None:
-        if problem and problem != self.problem:
+        if problem and _DIGITS.sub("", problem) != _DIGITS.sub("", self.problem):
             log.warning("the resources cannot be followed: %s", problem)
         self.problem = problem
 

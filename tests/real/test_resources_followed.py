@@ -105,9 +105,9 @@ def test_a_fleet_at_rest_has_its_status_written_seldom(followed: Followed) -> No
         made = followed.resource(target).create()
         made.wait_condition("MetricsAvailable", "True")
         key = f"{followed.namespace}/resting"
-        followed.autoscaler.wait_turns(key, 3)
+        followed.autoscaler.wait_turns(key, 2)
         before = followed.status_writes()
-        followed.autoscaler.wait_turns(key, 6)
+        followed.autoscaler.wait_turns(key, 5)
         assert followed.status_writes() - before <= 2
         made.delete()
 
