@@ -53,8 +53,8 @@ def _whole(value: object) -> object:
 
 Replicas = Annotated[
     int,
-    BeforeValidator(_whole),
     Field(ge=1, le=MOST_REPLICAS, json_schema_extra=_rules(("self >= 1", "must be a whole number, 1 or more"))),
+    BeforeValidator(_whole),  # last: whatever comes after it takes its bounds out of the schema
 ]
 Text = Annotated[str, Field(min_length=1)]
 
