@@ -106,6 +106,11 @@ def test_an_hpa_is_lifted_held_over_a_restart_and_given_back(
         theirs.reaches(2, fewest=2)
         again = preheat("release", "--namespace", workload.namespace, "--kubeconfig", kubeconfig)
         assert again.stdout == f"nothing is raised in namespace '{workload.namespace}'\n"
+        file = tmp_path / "targets.yaml"
+        file.write_text(yaml.safe_dump(resource(workload, prometheus, mode="Floor")))
+        checked = preheat("check", file, "--kubeconfig", kubeconfig)
+        assert checked.returncode == 0, checked.stderr
+        assert f"'theirs' in namespace '{workload.namespace}' has minReplicas 2\n" in checked.stdout
         theirs.leave(4, {"original": 2, "to": 4, "by": workload.key})
         with running("third", mode="Shadow") as autoscaler:
             autoscaler.wait_line("has its minReplicas 2 back", within=60)
