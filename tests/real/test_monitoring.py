@@ -17,13 +17,14 @@ from tests.checkout import ROOT
 from tests.parts.control_plane import ControlPlane
 from tests.parts.processes import Process, free_ports, wait_until
 from tests.parts.prometheus import HOST, Prometheus, Target
-from tests.real.autoscaler_process import PREHEAT, Autoscaler
+from tests.real.autoscaler_process import PREHEAT
 from tests.real.histories import STEP_SECONDS, Past, clock, growing, served, shown, steady
+from tests.real.rising_load import Story
 from tests.real.simulated_pods import SimulatedPods
-from tests.real.workloads import Workload, resource
+from tests.real.workloads import Workload
 from tests.scheduler_extender.worlds import A100_PAIRS, names_question, node, pod, written
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 MONITORING = ROOT / "manifests" / "monitoring"
 GROUPS = yaml.safe_load((MONITORING / "prometheus-rule.yaml").read_text())["spec"]["groups"]
@@ -205,30 +206,29 @@ def queries() -> list[str]:
     return [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
 
 
-def filled(query: str, namespace: str) -> str:
-    for variable, value in (("$namespace", namespace), ("$name", ".*"), ("$__rate_interval", "30s")):
+def filled(query: str) -> str:
+    for variable, value in (("$namespace", ".*"), ("$name", ".*"), ("$__rate_interval", "30s")):
         query = query.replace(variable, value)
     assert "$" not in query, query
     return query
 
 
 def test_every_panel_shows_something_of_real_pages(
-    control_plane: ControlPlane, prometheus: Prometheus, namespace: str, tmp_path: Path
+    stories: dict[str, Story], control_plane: ControlPlane, prometheus: Prometheus, namespace: str, tmp_path: Path
 ) -> None:
+    """Those of an autoscaler with a story behind it, of an extender that is asked, and of pods that serve."""
     target = Workload(control_plane, namespace)
     target.create(1, cold_start_seconds=0)
     with (
         SimulatedPods(control_plane, prometheus, namespace) as pods,
-        Autoscaler(
-            tmp_path, [resource(target, prometheus, minReplicas=2)], control_plane.kubeconfig("admin")
-        ) as scaler,
         extender(tmp_path) as extender_port,
         served({"/metrics": DCGM.replace("NS", namespace).encode()}) as exporter_port,
     ):
         pods.bear(2.0)
-        ports = (scaler.lines(port=...)[-1]["port"], extender_port, exporter_port)
+        autoscaler_port = stories["shadow"].autoscaler.lines(port=...)[-1]["port"]
+        ports = (autoscaler_port, extender_port, exporter_port)
         prometheus.watch([Target(f"{HOST}:{port}") for port in ports], group="ours")
-        empty = [filled(query, namespace) for query in queries()]
+        empty = list(map(filled, queries()))
         assert len(empty) > 30
 
         def all_shown() -> bool:
