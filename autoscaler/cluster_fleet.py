@@ -22,6 +22,7 @@ from policies.scaling.conflicts import PutBacks
 from policies.scaling.demand import LoadBin
 from policies.scaling.observation import Kept, Observation, Pod, PodSample, PodStage, Room, SampleState
 from policies.scaling.resource import Mode, OnConflict, ScaleTargetRef, VLLMAutoscaler
+from policies.scaling.room import beside_waiting, narrowest
 from policies.scaling.victims import victims
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class ClusterFleet:
         except NotObservedError as error:
             raise MetricsNotObservedError(str(error)) from error
         seen = observation(self._clock(), state, reading)
-        self._seen = replace(seen, room=await self._room(state), kept=await self._kept(state))
+        self._seen = replace(seen, room=await self._room(state, seen), kept=await self._kept(state))
         return self._seen
 
     async def scale(self, expected: int, replicas: int) -> None:
@@ -168,11 +169,12 @@ class ClusterFleet:
         await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
         self._put_backs = self._put_backs.wrote(expected, replicas, self._clock())
 
-    async def _room(self, state: TargetState) -> Room | None:
+    async def _room(self, state: TargetState, seen: Observation) -> Room | None:
         """What may exist, where it is we who would ask for it."""
         if self._resource.spec.mode is not Mode.ACTIVE:
             return None
-        return await self._kubernetes.room(self._namespace, state)
+        by_quota = await self._kubernetes.room(self._namespace, state)
+        return narrowest(by_quota, beside_waiting(seen, self._resource.spec.max_unschedulable))
 
     async def _kept(self, state: TargetState) -> Kept | None:
         """What must stay: all while pods still drain, or where what a budget keeps cannot be seen."""

@@ -156,13 +156,14 @@ def _conflicted(conflict: Conflict | None) -> Judgement:
 
 def _limited(seen: Observation, decision: Decision) -> Judgement:
     """Whether something keeps the fleet from what is wanted."""
+    clip = decision.clips[-1] if decision.clips else ""
+    if decision.binding is Binding.ROOM:
+        reason = "Unschedulable" if seen.room and seen.room.takes_back else "QuotaExhausted"
+        return _judgement(ConditionType.SCALING_LIMITED, "True", reason, clip)
     homeless = seen.count(PodStage.UNSCHEDULABLE)
     if homeless:
         told = f"{homeless} of its pods fit on no node: add nodes, or free GPUs"
         return _judgement(ConditionType.SCALING_LIMITED, "True", "Unschedulable", told)
-    clip = decision.clips[-1] if decision.clips else ""
-    if decision.binding is Binding.QUOTA:
-        return _judgement(ConditionType.SCALING_LIMITED, "True", "QuotaExhausted", clip)
     if decision.binding is Binding.CEILING:
         return _judgement(ConditionType.SCALING_LIMITED, "True", "TooManyReplicas", clip)
     if decision.binding is Binding.FLOOR and clip:

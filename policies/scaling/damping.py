@@ -52,12 +52,18 @@ def damp(
     elif replicas < policy.min_replicas:
         clips.append(f"raised from {replicas} to the floor {policy.min_replicas}")
         replicas, binding = policy.min_replicas, Binding.FLOOR
-    if now.room is not None and replicas > max(now.desired, now.room.replicas):
-        # What cannot be created is not asked for; what was asked for by somebody else stays.
-        most = max(now.desired, now.room.replicas)
+    most = _most(now)
+    if now.room is not None and most is not None and replicas > most:
         clips.append(f"cut from {replicas} to {most}: {now.room.reason}")
-        replicas, binding = most, Binding.QUOTA
+        replicas, binding = most, Binding.ROOM
     return Outcome(replicas, binding, tuple(clips))
+
+
+def _most(now: Observation) -> int | None:
+    """What cannot be created is not asked for; what was asked for by somebody else stays, unless it only waits."""
+    if now.room is None:
+        return None
+    return now.room.replicas if now.room.takes_back else max(now.desired, now.room.replicas)
 
 
 def _held(

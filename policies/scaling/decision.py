@@ -17,7 +17,7 @@ class Binding(StrEnum):
     TPOT = "tpot"
     FLOOR = "floor"
     CEILING = "ceiling"
-    QUOTA = "quota"
+    ROOM = "room"
     HOLD = "hold"
 
 

@@ -123,6 +123,8 @@ class Room:
 
     replicas: int
     reason: str
+    takes_back: bool = False
+    """What exists beyond it serves nobody, so it is taken back; else it stays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,8 @@ class Spec(Settings):
     """Active writes what was decided; Shadow only tells it; Publish and Floor leave the scaling to others."""
     schedule: Annotated[tuple[ScheduledFloor, ...], Field(max_length=50)] = ()
     """Higher floors by the calendar; new replicas are ordered so that they are ready when one begins."""
+    max_unschedulable: Replicas | None = None
+    """Most pods that may wait for a node, for a node autoscaler to add one; unset: as many as are wanted."""
     on_conflict: OnConflict = OnConflict.YIELD
     """Where an HPA or a ScaledObject scales the target too, or a tool puts `replicas` back: Yield writes nothing while
     that lasts, Override writes all the same."""
@@ -415,6 +417,7 @@ _REMEDIES = {
     "spec.prometheus": 'write prometheus: {url: "http://HOST:PORT"}',
     "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
     "spec.schedule": "write a list of {start, end, timeZone, minReplicas}",
+    "spec.maxUnschedulable": "write the most pods that may wait for a node, 1 or more, or leave it out",
     "spec.onConflict": "write Yield or Override",
     "spec.mode": "write Active, Shadow, Publish or Floor",
 }

@@ -17,6 +17,7 @@ from tests.parts.prometheus import Prometheus
 from tests.real.access import apply_shipped
 from tests.real.autoscaler_process import Autoscaler
 from tests.real.custom_resource import Resource, give_lease_back, install
+from tests.real.simulated_pods import is_terminating
 from tests.real.workloads import Workload, deployment, resource
 
 
@@ -39,6 +40,14 @@ class Followed:
         document["metadata"]["name"] = name or target.name
         document["spec"]["prometheus"] |= prometheus or {}
         return Resource(self.control_plane.api, document)
+
+    def settled_pods(self) -> tuple[int] | None:
+        """How many pods there are, a GPU each; None while some come or go."""
+        pods = self.control_plane.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
+        deployments = self.control_plane.api.items(f"/apis/apps/v1/namespaces/{self.namespace}/deployments")
+        wanted = sum(each["spec"]["replicas"] for each in deployments)
+        at_rest = len(pods) == wanted and not any(map(is_terminating, pods))
+        return (len(pods),) if at_rest else None
 
     def status_writes(self) -> float:
         pages = requests.get(

@@ -116,7 +116,7 @@ def test_what_a_quota_does_not_allow_is_told_and_not_asked_for(followed: Followe
     quotas = f"/api/v1/namespaces/{followed.namespace}/resourcequotas"
     api = followed.control_plane.api
     gpus = "requests.nvidia.com/gpu"
-    others = sum(len(each["spec"]["containers"]) for each in api.items(quotas.replace("resourcequotas", "pods")))
+    (others,) = wait_until(lambda: followed.settled_pods(), within=60, what="the pods of the other tests at rest")
     api.create(quotas, {"metadata": {"name": "four-gpus"}, "spec": {"hard": {gpus: str(others + 4)}}})
     wait_until(
         lambda: gpus in api.get(f"{quotas}/four-gpus").get("status", {}).get("used", {}), within=60, what="its count"
@@ -131,6 +131,17 @@ def test_what_a_quota_does_not_allow_is_told_and_not_asked_for(followed: Followe
     api.delete(f"{quotas}/four-gpus")
     wait_until(lambda: target.desired == 6, within=60, what="its floor, where nothing forbids it")
     made.wait_condition("ScalingLimited", "False")
+    made.delete()
+
+
+def test_only_so_many_pods_wait_for_a_node_as_may(followed: Followed) -> None:
+    target = followed.target("homeless")
+    nowhere = {"spec": {"template": {"spec": {"nodeSelector": {"there-is": "none"}}}}}
+    target.api.patch(target.path, nowhere)
+    made = followed.resource(target, minReplicas=5, maxUnschedulable=2).create()
+    said = made.wait_condition("ScalingLimited", "True", "Unschedulable")
+    assert "fit on no node" in said["message"]
+    wait_until(lambda: target.desired in (2, 3), within=60, what=lambda: f"few that wait, not {target.desired}")
     made.delete()
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.scaling.decision import Binding
-from policies.scaling.observation import Observation, Room
+from policies.scaling.observation import Observation, PodStage, Room
+from policies.scaling.room import beside_waiting, narrowest
 from tests.policies.scaling.story import Story, policy
 
 
@@ -26,11 +27,30 @@ def test_a_fleet_never_grows_beyond_its_room_nor_shrinks_for_it(room: int, start
     for decision in story.decisions:
         assert decision.replicas <= max(room, decision.desired)
         if decision.replicas < decision.desired:
-            assert decision.binding is not Binding.QUOTA
+            assert decision.binding is not Binding.ROOM
 
 
 def test_the_limit_is_told_with_the_decision() -> None:
     story = decided_with(4, 2, 20.0).tell(300)
-    limited = next(each for each in story.decisions if each.binding is Binding.QUOTA)
+    limited = next(each for each in story.decisions if each.binding is Binding.ROOM)
     assert limited.replicas == 4
     assert "to 4: quota 'q' has none left" in limited.sentence
+
+
+def waiting(seen: Observation) -> Observation:
+    return replace(seen, room=narrowest(beside_waiting(seen, 2), None))
+
+
+def test_only_so_many_wait_for_a_node_and_all_come_when_there_is_one() -> None:
+    story = Story(lambda _: 20.0, policy(max_replicas=50), start=3, slots=5, observed=waiting).settled().tell(300)
+    pending = [seen.count(PodStage.UNSCHEDULABLE) for seen in story.observations]
+    assert story.replicas[-3:] == [7, 7, 7]
+    assert pending[-3:] == [2, 2, 2]
+    assert story.decisions[-1].binding is Binding.ROOM
+    assert "2 of its pods fit on no node, and maxUnschedulable is 2" in story.decisions[-1].sentence
+
+
+def test_the_narrowest_room_counts() -> None:
+    wide, narrow = Room(9, "wide"), Room(4, "narrow")
+    assert narrowest(wide, None, narrow) == narrow
+    assert narrowest(None, None) is None
