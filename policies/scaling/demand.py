@@ -184,8 +184,10 @@ def pod_activity(before: PodSample, after: PodSample, *, hang_ups: HangUps | Non
     ended = _ended(before, after)
     arrivals = by_engine if ended is None else ended + change
     # Who hung up behind one that still prefills shows only when that one has its first token: until then
-    # arrivals read too low. At most as many as ran are owed; a queue that left is nobody's debt.
-    owed = min(max(0.0, -by_engine), _number(before.requests_running)) if ended is None else 0.0
+    # arrivals read too low. At most as many are owed as had a first token and as may prefill now; a queue that left
+    # is nobody's debt.
+    hidden = min(_number(before.requests_running) + first_tokens, after.requests_running)
+    owed = min(max(0.0, -by_engine), hidden) if ended is None else 0.0
     hung_up = max(0.0, arrivals - finished - change) + max(0.0, -arrivals)
     return PodActivity(
         seconds=seconds,
