@@ -335,7 +335,7 @@ _metrics = click.option("--metrics", type=_file, metavar="FILE", help="Adapter r
 
 
 def _world(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of `simulations.settings.Settings`, the same for all that simulate."""
+    """The options of `simulations.laboratory.settings.Settings`, the same for all that simulate."""
     for option in reversed(_WORLD):
         command = option(command)
     return command
@@ -408,8 +408,8 @@ def replay(
     TRACE is a file, azure2023_conv, or prometheus:URL?target=NAMESPACE/NAME&from=…&to=…
     """
     with _mended():
-        from simulations.commands import ReplayRequest, replay_command
-        from simulations.settings import Settings
+        from simulations.laboratory.commands import ReplayRequest, replay_command
+        from simulations.laboratory.settings import Settings
 
         asked = ReplayRequest(
             settings=Settings(**world),
@@ -450,8 +450,8 @@ def migrate(file: Path, prometheus: str | None, metrics: Path | None) -> None:
 def size(trace: str, json: Path | None, **world: Any) -> None:
     """The fewest replicas that keep the objective for TRACE: at all times, and by hour of the day."""
     with _mended():
-        from simulations.commands import SizeRequest, size_command
-        from simulations.settings import Settings
+        from simulations.laboratory.commands import SizeRequest, size_command
+        from simulations.laboratory.settings import Settings
 
         size_command(SizeRequest(settings=Settings(**world), json=json), _trace(trace))
 
@@ -477,8 +477,8 @@ def sweep(
 ) -> None:
     """Replay TRACE over a grid of cold starts, policies and seeds; what is done is kept, and never done twice."""
     with _mended():
-        from simulations.commands import SweepRequest, sweep_command
-        from simulations.settings import Settings
+        from simulations.laboratory.commands import SweepRequest, sweep_command
+        from simulations.laboratory.settings import Settings
 
         asked = SweepRequest(
             settings=Settings(**world),

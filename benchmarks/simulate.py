@@ -16,13 +16,13 @@ import numpy as np
 
 from benchmarks.parts.measuring import Row, resident_bytes, show, show_machine, size, timed, times, within
 from policies.scaling.resource import Objectives, Prometheus, ScaleTargetRef, Spec
-from simulations import kernel
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import shipped_engine
+from simulations.model import kernel
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
+from simulations.model.servers import Servers, picoseconds
 from simulations.peers import peer
 from simulations.replay import Policy, Preheat, Replay, S, Schedule, replay
-from simulations.servers import Servers, picoseconds
 from simulations.traces import shipped_trace
 from simulations.traces.trace import Trace
 from tests.simulations.reference import ReferenceFleet

@@ -18,17 +18,17 @@ from rich.table import Table
 
 from policies.scaling.policy import ScalingPolicy
 from policies.scaling.resource import Objectives, Prometheus, ScaleTargetRef, Spec
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import Engine, shipped_engine
-from simulations.fleet import SimulatedFleet
+from simulations.laboratory.result_table import seconds
 from simulations.live import LiveFleet
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import Engine, shipped_engine
+from simulations.model.fleet import SimulatedFleet
 from simulations.peers import hpa
 from simulations.peers.rules import hpa_on_waiting, keda_on_waiting
 from simulations.replay import Policy, Replay, S, replay
 from simulations.report.fleet_charts import Told
 from simulations.report.page import page
-from simulations.result_table import seconds
 from simulations.traces import Trace, shipped_trace
 
 Autoscale = Callable[[LiveFleet, ScalingPolicy], Awaitable[None]]

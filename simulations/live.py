@@ -10,7 +10,7 @@ from collections.abc import Callable
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation
 from policies.scaling.resource import Objectives
-from simulations.fleet import FleetError, SimulatedFleet
+from simulations.model.fleet import FleetError, SimulatedFleet
 from simulations.replay import Recorder, Replay
 
 

@@ -19,11 +19,11 @@ from policies.scaling.history import History
 from policies.scaling.observation import Observation
 from policies.scaling.policy import ScalingPolicy, decide
 from policies.scaling.resource import Objectives, Spec
-from simulations import kernel
-from simulations.conditions import Conditions
-from simulations.engine import PICOSECONDS, Engine
-from simulations.fleet import SimulatedFleet, View
-from simulations.servers import Servers, picoseconds
+from simulations.model import kernel
+from simulations.model.conditions import Conditions
+from simulations.model.engine import PICOSECONDS, Engine
+from simulations.model.fleet import SimulatedFleet, View
+from simulations.model.servers import Servers, picoseconds
 from simulations.traces.trace import Trace
 
 S = TypeVar("S")

@@ -20,6 +20,7 @@ LONGEST_FILE = 600
 PROGRAMS = "Programs join what the world shows and what policies judge, never each other"
 SIMULATIONS = "Simulations imagine: they know policies, and of the cluster only names and objects"
 SERVING = "Nothing that serves knows of simulations"
+REPLAY = "A fleet is imagined, a policy replayed over it, policies compared: each knows only what came before"
 POLICIES = "Policies judge: no network, clock, randomness, logging or event loop"
 BLIND = "Scaling and placement are blind to each other"
 READABLE = "cluster.vllm_metrics and cluster.objects touch nothing: simulations may read them"
@@ -34,6 +35,8 @@ OFFENCES = [
     (SIMULATIONS, "simulations/__init__.py", "import kubernetes_asyncio"),
     (SERVING, "autoscaler/__init__.py", "import simulations"),
     (SERVING, "cluster/__init__.py", "import preheat"),
+    (REPLAY, "simulations/model/__init__.py", "import simulations.replay"),
+    (REPLAY, "simulations/replay.py", "import simulations.laboratory"),
     (POLICIES, "policies/scaling/__init__.py", "import time"),
     (POLICIES, "policies/placement/__init__.py", "import logging"),
     (BLIND, "policies/scaling/__init__.py", "import policies.placement"),

@@ -8,11 +8,11 @@ from autoscaler.loop import Outcome, turn
 from policies.scaling.history import History
 from policies.scaling.policy import ScalingPolicy
 from policies.scaling.resource import Objectives, Prometheus, ScaleTargetRef, Spec
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import shipped_engine
-from simulations.fleet import SimulatedFleet
 from simulations.live import LiveFleet
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
+from simulations.model.fleet import SimulatedFleet
 from simulations.replay import Preheat, replay
 from simulations.traces import shipped_trace
 

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from policies.scaling.resource import Objectives
 from simulations import peers
-from simulations.candidates import candidates
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import shipped_engine
-from simulations.scenario import Scenario
-from simulations.sweep import grid, sweep
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.scenario import Scenario
+from simulations.laboratory.sweep import grid, sweep
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
 from simulations.traces import TraceError, read
 
 PAGE: Final = Path("docs/benchmarks.md")

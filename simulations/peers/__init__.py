@@ -30,7 +30,7 @@ from simulations.peers.parameters import Builder, PeerError, Setting, named
 
 if TYPE_CHECKING:
     from policies.scaling.resource import Objectives
-    from simulations.engine import Engine
+    from simulations.model.engine import Engine
     from simulations.replay import Policy
 
 __all__ = ["NAMES", "PeerError", "label", "peer"]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.observation import Observation
-from simulations.engine import Engine
+from simulations.model.engine import Engine
 from simulations.peers import reading
 from simulations.peers.dynamo_model import Sample, StepModel, profiled, ttft_seconds
 from simulations.peers.parameters import NotNegative, Setting

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from simulations.engine import Engine
+from simulations.model.engine import Engine
 
 MOST_SAMPLES = 64
 LEAST_SAMPLES = 5

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 if TYPE_CHECKING:
     from policies.scaling.resource import Objectives
-    from simulations.engine import Engine
+    from simulations.model.engine import Engine
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

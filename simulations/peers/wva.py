@@ -20,7 +20,7 @@ from typing import Literal
 
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation
-from simulations.engine import Engine
+from simulations.model.engine import Engine
 from simulations.peers import reading
 from simulations.peers.hpa import Behavior, Hpa, HpaState, RatePolicy, Rules
 from simulations.peers.parameters import NotNegative, Positive, Setting, Share

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation
-from simulations.fleet import View
+from simulations.model.fleet import View
 from simulations.peers.hpa import Behavior, Hpa, HpaState, Proposal, RatePolicy, Rules, Select
 from simulations.policy_files.evaluation import QueryFailedError, Vector, evaluate
 from simulations.policy_files.fields import Fields, FieldsError, Quantity, checked

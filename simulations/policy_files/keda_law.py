@@ -17,7 +17,7 @@ from typing import Literal
 from policies.scaling.cron import Schedule, is_within
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Observation, PodStage
-from simulations.fleet import View
+from simulations.model.fleet import View
 from simulations.peers import reading
 from simulations.peers.hpa import Hpa, HpaState, Proposal
 from simulations.policy_files.evaluation import QueryFailedError, Vector, evaluate

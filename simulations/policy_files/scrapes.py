@@ -15,9 +15,9 @@ from functools import cache
 
 from cluster import vllm_metrics as names
 from policies.scaling.observation import Observation, PodSample, PodStage, SampleState
+from simulations.model.shown import Histogram, WholeSample
 from simulations.policy_files.evaluation import Labels, Points, Vector, matches
 from simulations.policy_files.promql import Expression, Selector, selectors
-from simulations.shown import Histogram, WholeSample
 
 VLLM_LABELS = ("le", "finished_reason", "reason", "handler", "method", "status", "engine")
 """Labels that tell the series of one pod apart: matchers on them are judged."""

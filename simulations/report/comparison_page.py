@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulations.comparison import MINUTE_SECONDS
-from simulations.foreseeable import mean_work
-from simulations.outcome import Comparison, Outcome
+from simulations.laboratory.comparison import MINUTE_SECONDS
+from simulations.laboratory.foreseeable import mean_work
+from simulations.laboratory.outcome import Comparison, Outcome
+from simulations.laboratory.result_table import remarks
+from simulations.laboratory.static_line import StaticFleet
 from simulations.report.charts import Band, Chart, color
 from simulations.report.document import (
     Cell,
@@ -47,8 +49,6 @@ from simulations.report.worst import (
     what_was_known,
     worst,
 )
-from simulations.result_table import remarks
-from simulations.static_line import StaticFleet
 
 MOST_CHANGES = 300
 ALL_CHANGES = 2000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from simulations.outcome import Comparison, Outcome, Spread
+from simulations.laboratory.outcome import Comparison, Outcome, Spread
+from simulations.laboratory.result_table import hours, seconds, share
+from simulations.laboratory.static_line import StaticFleet
 from simulations.report.charts import Dot, DotsChart, Link, Mark, color
 from simulations.report.document import Cell, Row, table
-from simulations.result_table import hours, seconds, share
-from simulations.static_line import StaticFleet
 
 MINUTES = 60
 NO_BREAK = "\u00a0"

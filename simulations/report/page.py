@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policies.scaling.resource import Objectives
+from simulations.laboratory.result_table import seconds
 from simulations.report.charts import color
 from simulations.report.document import Cell, Chapter, Row, changes, clock, counted, document, figure, paragraphs, table
 from simulations.report.fleet_charts import Told, latency_charts, load_chart, replica_charts, waiting_chart
-from simulations.result_table import seconds
 
 
 def page(title: str, lead: Sequence[str], told: Sequence[Told], objectives: Objectives, notes: Sequence[str]) -> str:

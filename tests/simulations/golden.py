@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import sys
 
-from simulations.candidates import candidates
-from simulations.cold_start import Jittered
-from simulations.comparison import compare
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.comparison import compare
+from simulations.laboratory.scenario import Scenario
+from simulations.model.cold_start import Jittered
 from simulations.peers import NAMES
-from simulations.scenario import Scenario
 from tests.checkout import ROOT
 from tests.simulations.scenes import scenario
 

@@ -10,9 +10,9 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import Engine
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import Engine
 
 END, READY, HANG_UP, ARRIVE, START = range(5)
 UNDISTURBED = Conditions(Constant(0))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policies.scaling.resource import Objectives
-from simulations.cold_start import ColdStart, Constant
-from simulations.conditions import Conditions
-from simulations.engine import shipped_engine
-from simulations.scenario import Scenario
+from simulations.laboratory.scenario import Scenario
+from simulations.model.cold_start import ColdStart, Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
 from simulations.traces import Trace, shipped_trace
 
 ENGINE = shipped_engine("llama2-7b_a40_tp1")

@@ -8,11 +8,11 @@ from itertools import accumulate
 import numpy as np
 from hypothesis import strategies as st
 
-from simulations import kernel
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions, Router
-from simulations.engine import Engine, StepTables, StepTime
-from simulations.servers import HISTOGRAM_EDGES, Servers, picoseconds
+from simulations.model import kernel
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions, Router
+from simulations.model.engine import Engine, StepTables, StepTime
+from simulations.model.servers import HISTOGRAM_EDGES, Servers, picoseconds
 from simulations.traces import Trace
 from simulations.traces.trace import PromptBlocks
 from tests.simulations.reference import UNDISTURBED, ReferenceFleet, Replica

@@ -9,11 +9,11 @@ import pytest
 
 from policies.scaling.observation import PodStage, SampleState
 from policies.scaling.resource import Objectives
-from simulations import kernel
-from simulations.cold_start import Constant, Jittered, WarmAndColdNodes
-from simulations.conditions import Conditions, ConditionsError, Scraping
-from simulations.engine import Engine, StepTime
-from simulations.fleet import SimulatedFleet
+from simulations.model import kernel
+from simulations.model.cold_start import Constant, Jittered, WarmAndColdNodes
+from simulations.model.conditions import Conditions, ConditionsError, Scraping
+from simulations.model.engine import Engine, StepTime
+from simulations.model.fleet import SimulatedFleet
 from simulations.traces.trace import PromptBlocks, Trace
 
 ENGINE = Engine("plain", StepTime(10, 0, 0, 0, 0), kv_tokens=100_000, max_num_seqs=4)

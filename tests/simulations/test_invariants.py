@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from policies.scaling.resource import Objectives
-from simulations import kernel
-from simulations.candidates import candidates
-from simulations.cold_start import Constant
-from simulations.comparison import compare
-from simulations.conditions import Conditions, Scraping
-from simulations.engine import StepTime
-from simulations.oracle import serve
-from simulations.scenario import Scenario
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.comparison import compare
+from simulations.laboratory.oracle import serve
+from simulations.laboratory.scenario import Scenario
+from simulations.model import kernel
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions, Scraping
+from simulations.model.engine import StepTime
 from tests.simulations.scenes import scenario
 
 SCENE = scenario()

@@ -10,13 +10,13 @@ import pytest
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.observation import Observation
 from policies.scaling.resource import Objectives
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import Engine, StepTime, shipped_engine
-from simulations.foreseeable import foreseeable, mean_work, request_work_seconds, schedule
+from simulations.laboratory.foreseeable import foreseeable, mean_work, request_work_seconds, schedule
+from simulations.laboratory.scenario import Scenario
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import Engine, StepTime, shipped_engine
 from simulations.peers.rules import hpa_on_in_flight
 from simulations.replay import Replay, Schedule, replay
-from simulations.scenario import Scenario
 from simulations.traces import Trace, shipped_trace
 
 ENGINE = shipped_engine("llama2-7b_a40_tp1")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulations import kernel
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions, Router
-from simulations.engine import Engine, StepTime
-from simulations.servers import Servers
+from simulations.model import kernel
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions, Router
+from simulations.model.engine import Engine, StepTime
+from simulations.model.servers import Servers
 from tests.simulations import vidur
 
 Seconds = NDArray[np.float64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.engine import Engine, StepTables, StepTime
+from simulations.model.engine import Engine, StepTables, StepTime
 from simulations.traces.trace import Trace
 from tests.checkout import ROOT
 

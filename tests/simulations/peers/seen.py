@@ -9,7 +9,7 @@ from typing import Any
 from policies.scaling.decision import Decision
 from policies.scaling.observation import Distribution, Observation, Pod, PodSample, PodStage, SampleState
 from policies.scaling.resource import Objectives
-from simulations.engine import Engine, StepTime
+from simulations.model.engine import Engine, StepTime
 from simulations.peers import peer
 from simulations.replay import Policy
 from tests.policies.scaling.story import FIXED_SECONDS, SECONDS_PER_SEQUENCE, Story, policy

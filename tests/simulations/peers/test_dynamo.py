@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.scaling.observation import Distribution
-from simulations.engine import Engine, StepTime, shipped_engine
+from simulations.model.engine import Engine, StepTime, shipped_engine
 from simulations.peers.dynamo_forecast import Constant, Kalman
 from simulations.peers.dynamo_load import EngineLoad, Means, by_latency, by_use
 from simulations.peers.dynamo_model import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import shipped_engine
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
 from simulations.peers import NAMES
 from simulations.replay import Replay, replay
 from simulations.traces import shipped_trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulations.engine import Engine, StepTime
+from simulations.model.engine import Engine, StepTime
 from simulations.peers.wva import (
     Capacity,
     Lengths,

@@ -12,9 +12,9 @@ import pytest
 
 from cluster.files import ConfigError
 from policies.scaling.resource import Objectives
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions
-from simulations.engine import shipped_engine
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
 from simulations.policy_files.adapter import read_metrics
 from simulations.policy_files.files import AS_MEANT, AS_WRITTEN, NamedPolicy, policies_of
 from simulations.replay import Preheat, Replay, replay

@@ -8,10 +8,10 @@ import pytest
 
 from cluster.vllm_metrics import page_series
 from policies.scaling.resource import Objectives
-from simulations.cold_start import Constant
-from simulations.conditions import Conditions, Scraping
-from simulations.engine import shipped_engine
-from simulations.fleet import SimulatedFleet
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions, Scraping
+from simulations.model.engine import shipped_engine
+from simulations.model.fleet import SimulatedFleet
 from simulations.policy_files.evaluation import evaluate
 from simulations.policy_files.promql import parse
 from simulations.policy_files.scrapes import HISTOGRAMS, SOURCES, Needs, Scrapes

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from simulations.candidates import candidates
-from simulations.cold_start import Constant
-from simulations.comparison import compare
-from simulations.outcome import Comparison
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.comparison import compare
+from simulations.laboratory.outcome import Comparison
+from simulations.laboratory.static_line import StaticFleet, static_line
+from simulations.model.cold_start import Constant
 from simulations.report.comparison_page import comparison_page
-from simulations.static_line import StaticFleet, static_line
 from tests.simulations.scenes import TRACE, scenario
 
 HOSTILE = '<img src=x onerror="document.title=1">&amp;${title}</script>'

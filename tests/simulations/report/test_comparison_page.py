@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulations.laboratory.static_line import static_line
 from simulations.replay import Timeline
 from simulations.report.comparison_page import comparison_page
 from simulations.report.figures import cold_start_verdict, frontier, verdict
 from simulations.report.series import ALL_COLUMNS, MOST_COLUMNS, columns
-from simulations.static_line import static_line
 from tests.simulations.report.compared import HOSTILE, POLICIES, SCENE, compared, page, statics
 from tests.simulations.report.structure import Structure
 
