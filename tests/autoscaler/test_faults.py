@@ -178,8 +178,8 @@ async def test_without_trouble_it_shrinks_in_the_turns_that_trouble_is_given(sta
     assert stack.replicas < SIZE
     assert not [said for said in stack.events if said.is_warning]
     assert sum(target.figures.counts["preheat_errors_total", kind] for kind in ("prometheus", "incomplete")) == 0
-    event = next(iter(stack.api.events.values()), None)
-    assert event is not None
+    await until(lambda: bool(stack.api.events))  # it is written beside the turns
+    event = next(iter(stack.api.events.values()))
     assert event["reason"] == "Rescaled"
     assert event["involvedObject"]["name"] == "vllm-llama"
 
