@@ -11,6 +11,7 @@ import pytest
 from tests.autoscaler.stack import Stack
 from tests.stand_ins.kubernetes import Fault
 from tests.stand_ins.kubernetes_objects import Object
+from tests.stand_ins.waiting import until
 
 SEEN_TURNS = 2
 BLIND_TURNS = 3
