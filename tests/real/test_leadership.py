@@ -118,6 +118,8 @@ def test_killed_frozen_and_resumed_there_is_never_a_second_writer(pair: Pair) ->
     transitions = lease(api, pair.target.namespace)["leaseTransitions"]
     assert transitions == 2
 
+    # Of the two that were asked for: what the next leader cannot know but from the status.
+    wait_until(lambda: bool(pair.made.status["learnt"]["starts"]), within=60, what="starts learnt")
     learnt = pair.made.status["learnt"]["starts"]
     second.kill()
     assert pair.leader() is first
