@@ -13,7 +13,7 @@ import yaml
 
 from tests.checkout import ROOT
 from tests.parts.control_plane import ControlPlane
-from tests.parts.kubernetes_api import Json
+from tests.parts.kubernetes_api import Api, ApiError, Json
 from tests.parts.metrics_api import EXTERNAL, SERVICES
 from tests.parts.processes import wait_until
 from tests.real.access import ACCOUNT
@@ -48,11 +48,22 @@ def certificate(folder: Path) -> tuple[Path, Path, bytes]:
     return folder / "tls.crt", folder / "tls.key", authority.cert_pem.bytes()
 
 
+def is_created(api: Api, namespace: str) -> bool:
+    """Whether it could be made: one of its name may still be on its way out."""
+    try:
+        api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def account(control_plane: ControlPlane) -> Iterator[Path]:
     """The autoscaler's in its own namespace, with the rights that are shipped for the metrics API; its kubeconfig."""
     api = control_plane.api
-    api.create("/api/v1/namespaces", {"metadata": {"name": HOME}})
+    wait_until(lambda: is_created(api, HOME), within=120, what=f"room for {HOME}, which another test had before")
     api.create(f"/api/v1/namespaces/{HOME}/serviceaccounts", {"metadata": {"name": ACCOUNT}})
     control_plane.kubectl("apply", "-f", MANIFESTS / "access.yaml")
     try:

@@ -105,7 +105,11 @@ def test_killed_frozen_and_resumed_there_is_never_a_second_writer(pair: Pair) ->
     wrote = second.wait_line("goes from 2 to 4")
     # By its own log: a new leader writes nothing for one lease duration.
     assert seconds_of(wrote) - seconds_of(led) >= 7.9
-    writes = [turn for turn in second.entries(pair.target.key) if turn["outcome"] == "rescaled"]
+    writes = wait_until(
+        lambda: [turn for turn in second.entries(pair.target.key) if turn["outcome"] == "rescaled"],
+        within=20,
+        what="its turn in the journal",
+    )
     assert [(turn["decision"]["desired"], turn["decision"]["replicas"]) for turn in writes] == [(2, 4)]
     assert any(turn["outcome"] == "withheld" for turn in second.entries(pair.target.key))
 
