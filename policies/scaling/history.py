@@ -242,7 +242,8 @@ class History:
         if capacity is None or fitted is None or fitted.mean <= 0:
             return self.utilisation
         past = self.past(policy)
-        step, lead = past.fine.step_seconds, fitted.horizon_seconds - policy.tick_seconds
+        step = past.fine.step_seconds
+        lead = max(policy.actuation_seconds, fitted.horizon_seconds - policy.tick_seconds)
         upper = fitted.uppers(past, policy.views)
         loads = past.level(policy.level_seconds)
         imagined = imagine(

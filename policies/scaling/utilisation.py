@@ -33,6 +33,8 @@ PRIOR_UTILISATION: Final = 1.05
 """Where a replica takes three minutes to start."""
 PRIOR_PER_DOUBLING: Final = 0.1
 """Taken off where it takes twice as long, for more can happen meanwhile; and again for each time as much."""
+PRIOR_LIMITS: Final = (0.7, 1.2)
+"""A start that takes no time at all does not make a replica bear more than it can."""
 PRIOR_WIDTH: Final = 0.15
 """The prior's lateness grows by e over this much utilisation."""
 PRIOR_LATE: Final = 0.001
@@ -106,7 +108,8 @@ def _chosen(shares: Array, prior_weight: float, allowed: float, lead_ratio: floa
     """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for."""
     inevitable = float(shares[0])
     aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
-    middle = PRIOR_UTILISATION - PRIOR_PER_DOUBLING * log2(lead_ratio)
+    emptiest, fullest = PRIOR_LIMITS
+    middle = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_PER_DOUBLING * log2(lead_ratio)))
     helped = np.maximum.accumulate(shares - inevitable).tolist()
     prior = [prior_weight * aim * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
     logs = [log(max(1e-12, share + expected)) for share, expected in zip(helped, prior, strict=True)]

@@ -69,8 +69,9 @@ def test_a_step_that_no_fleet_would_have_met_does_not_drive_it_to_the_ceiling() 
 
 def test_without_a_past_the_prior_speaks_and_a_longer_start_makes_it_careful() -> None:
     nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
-    value = {ratio: chosen(nothing, prior_requests=1e5, lead_ratio=ratio).value for ratio in (0.5, 1.0, 2.0)}
-    assert value == pytest.approx({0.5: 1.15, 1.0: 1.05, 2.0: 0.95})
+    ratios = (0.001, 0.5, 1.0, 2.0, 1000.0)
+    value = {ratio: chosen(nothing, prior_requests=1e5, lead_ratio=ratio).value for ratio in ratios}
+    assert value == pytest.approx({0.001: 1.2, 0.5: 1.15, 1.0: 1.05, 2.0: 0.95, 1000.0: 0.7})
 
 
 def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
