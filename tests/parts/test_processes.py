@@ -51,9 +51,13 @@ def test_a_killed_test_run_leaves_no_program_behind(tmp_path: Path) -> None:
 from pathlib import Path
 from tests.parts.processes import Process
 Process("sleeper", {PARENT_AND_CHILD!r}, Path({str(tmp_path / "log")!r}))
+print("started", flush=True)
 input()
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as run:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"started\n"  # and told to whoever ends it
         log = tmp_path / "log"
         wait_until(lambda: log.exists() and log.read_text().strip(), within=20, what="the child's number")
         child = int(log.read_text())
