@@ -112,7 +112,7 @@ class Pages:
         except Exception as error:
             return _response(self._said(verb, error))
         async with self._one_large_at_a_time:
-            return await self._written(request, await self._beside_the_loop(verb, body))
+            return await self._written(verb, request, await self._beside_the_loop(verb, body))
 
     async def _large(self, verb: Verb, request: web.Request) -> web.StreamResponse:
         async with AsyncExitStack() as until_written:
@@ -127,7 +127,7 @@ class Pages:
                 reply = await self._beside_the_loop(verb, body)
             except Exception as error:
                 reply = self._said(verb, error)
-            return await self._written(request, reply)
+            return await self._written(verb, request, reply)
 
     async def _body(self, request: web.Request, until_written: AsyncExitStack) -> bytearray:
         """The whole body; one that turns out to be large is read only when no other is in memory."""
@@ -198,13 +198,21 @@ class Pages:
             case Verb.PREEMPT:
                 return wire.preempted({})
 
-    async def _written(self, request: web.Request, reply: Reply) -> web.StreamResponse:
-        """In pieces that wait for the reader, so that a large reply is never in memory twice."""
+    async def _written(self, verb: Verb, request: web.Request, reply: Reply) -> web.StreamResponse:
+        """The reply; a scheduler that no longer waits for it, having asked for too long, is no failure of ours."""
         if len(reply) == 1:
             return _response(reply)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.content_length = sum(map(len, reply))
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+            await self._in_pieces(response, reply)
+        except ConnectionError:
+            self._telemetry.unanswered.labels(verb, "hung-up").inc()
+        return response
+
+    async def _in_pieces(self, response: web.StreamResponse, reply: Reply) -> None:
+        """In pieces that wait for the reader, so that a large reply is never in memory twice."""
         pieces: list[bytes | memoryview] = []
         held = 0
         for part in reply:
@@ -215,7 +223,6 @@ class Pages:
                 pieces, held = [], 0
         await response.write(b"".join(pieces))
         await response.write_eof()
-        return response
 
     # -- pages ----------------------------------------------------------------------------------------------
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.pages import listen
+from scheduler_extender import wire
 from tests.scheduler_extender.worlds import Json, Served, knowing, names_question, node, nodes_question, pod
 
 POD = pod("asking")
@@ -146,6 +150,35 @@ def test_a_large_body_of_whole_nodes_is_answered_node_by_node(served: Served) ->
     }
     hosts = sorted(each["Host"] for each in served.post("/prioritize", body))
     assert hosts == sorted(each["metadata"]["name"] for each in nodes)
+
+
+async def test_a_scheduler_that_is_gone_before_the_answer_is_counted_and_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    extender = knowing()
+    pages, ended = extender.pages(), asyncio.Event()
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(30):
+            while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        response = await pages._written(wire.Verb.FILTER, request, [b"[", b"]"])
+        ended.set()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/late", late)
+    running, port = await listen(app, "127.0.0.1", 0)
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /late HTTP/1.1\r\nHost: here\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await asyncio.wait_for(ended.wait(), 30)
+    finally:
+        await running.cleanup()
+    assert b'preheat_extender_questions_unanswered_total{reason="hung-up",verb="filter"} 1.0' in pages._telemetry.text()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # -- anything ---------------------------------------------------------------------------------------------------
