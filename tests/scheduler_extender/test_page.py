@@ -45,7 +45,7 @@ def test_the_configuration_of_the_page_is_taken(tmp_path: Path) -> None:
 
 def test_every_reason_of_an_unanswered_question_is_on_the_page() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "scheduler_extender").glob("*.py"))
-    reasons = set(re.findall(r'NoAnswerError\(\s*"([a-z-]+)"', sources))
+    reasons = set(re.findall(r'(?:NoAnswerError\(\s*|unanswered\.labels\(verb, )"([a-z-]+)"', sources))
     assert len(reasons) >= 10
     (listed,) = re.findall(r"`reason` of an unanswered question: (.*?)\n\n", PAGE, re.DOTALL)
     assert reasons == set(re.findall(r"`([a-z-]+)`", listed))
