@@ -43,10 +43,13 @@ class ForecastFit:
     losses: tuple[float, ...]
     """Of each view: its mean quantile loss ÷ mean demand; NaN where it had no opinion."""
 
+    def upper(self, expected: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+        """The quantile above what the believed view expects."""
+        return np.asarray(expected + max(0.0, self.error) * np.sqrt(expected * self.mean), np.float64)
+
     def uppers(self, past: Past, views: Sequence[View]) -> NDArray[np.float64]:
         """The quantile that would have been foreseen at the end of each fine bin; NaN without an opinion."""
-        expected = views[self.view].ahead(past, self.horizon_seconds)
-        return expected + max(0.0, self.error) * np.sqrt(expected * self.mean)
+        return self.upper(views[self.view].ahead(past, self.horizon_seconds))
 
 
 def fit(
@@ -99,7 +102,7 @@ def foresee(
     if fitted is None:
         upper = expected * (1.0 + PRIOR_ERROR)
     else:
-        upper = expected + max(0.0, fitted.error) * float(np.sqrt(expected * fitted.mean))
+        upper = float(fitted.upper(np.float64(expected)))
     return Forecast(now + horizon_seconds, view.name, expected, max(expected, upper), quantile)
 
 

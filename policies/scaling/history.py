@@ -177,11 +177,13 @@ class History:
 
     def _with_lateness(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
         """With who was late at the present load; not while a fleet that was just taken over settles."""
+        settled = self.fitted_at is not None and observation.time - self.ticks[0, TIME] >= policy.settling_seconds
+        ready = observation.count(PodStage.READY)
+        if not (settled and done.trusted and ready):
+            return self
         share, capacity = done.share_within_both, self.capacity(policy)
         arrived = self.arrivals(observation.time, policy.level_seconds, None)
-        ready = observation.count(PodStage.READY)
-        settled = self.fitted_at is not None and observation.time - self.ticks[0, TIME] >= policy.settling_seconds
-        if not (settled and done.trusted and ready and share and capacity and arrived):
+        if share is None or capacity is None or arrived is None:
             return self
         count, seconds = arrived
         load = count / seconds + done.waiting / policy.drain_seconds
