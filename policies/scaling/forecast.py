@@ -99,10 +99,7 @@ def foresee(
         view, expected = views[0], _newest(views[0].ahead(past, horizon_seconds))
     if expected is None:
         return None
-    if fitted is None:
-        upper = expected * (1.0 + PRIOR_ERROR)
-    else:
-        upper = float(fitted.upper(np.float64(expected)))
+    upper = expected * (1.0 + PRIOR_ERROR) if fitted is None else float(fitted.upper(np.float64(expected)))
     return Forecast(now + horizon_seconds, view.name, expected, max(expected, upper), quantile)
 
 
