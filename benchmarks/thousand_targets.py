@@ -131,6 +131,7 @@ def resource(number: int, url: str) -> VLLMAutoscaler:
                 "scaleTargetRef": {"name": name},
                 "minReplicas": 3,
                 "maxReplicas": 8,
+                "onConflict": "Override",  # nothing here ever scales, which looks like somebody who puts back
                 "objectives": {"ttftSeconds": 2, "tpotSeconds": 0.06},
                 "prometheus": {"url": url},
             },
