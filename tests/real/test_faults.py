@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -219,9 +220,11 @@ def test_a_server_that_restarts_counts_from_zero(steady: Steady) -> None:
     turns = steady.turns(8, *DECIDED)
     demands = [turn["decision"]["demand"] for turn in turns if turn["decision"]["demand"] is not None]
     assert demands
-    # What the one server did while it restarted is not known; nothing is made up for it, nor taken off.
-    assert min(demands) >= 0.5 * RATE * 0.9
-    assert max(demands) < 2 * RATE
+    # What the one server did while it restarted is not known; nothing is made up for it, nor taken off. A single
+    # turn counts but a few requests, so that only their mean says so; its counter going back to zero would show
+    # as a hundred.
+    assert min(demands) >= 0
+    assert 0.5 * RATE <= mean(demands) <= 1.5 * RATE
     assert steady.shrunk(since) == []
 
 
