@@ -21,7 +21,7 @@ from cluster.errors import (
 from policies.scaling.decision import Decision
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
-from policies.scaling.policy import decide
+from policies.scaling.policy import judge
 from policies.scaling.settings import ScalingPolicy
 
 
@@ -76,10 +76,11 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
         return Turn(history, Outcome.REFUSED, problem=str(error), kind=_kind(error), right=error.right)
     except NotObservedError as error:
         return Turn(history, Outcome.BLIND, problem=str(error), kind=_kind(error))
-    decision = decide(seen, history, policy)
+    done = history.activity(seen, policy)
+    decision = judge(seen, done, history, policy)
     if shadow or not decision.changes:
         outcome = Outcome.SHADOWED if decision.changes else Outcome.UNCHANGED
-        return Turn(history.then(seen, decision, policy), outcome, seen, decision)
+        return Turn(history.after(seen, done, decision, policy), outcome, seen, decision)
     problem = kind = right = ""
     try:
         await fleet.scale(decision.desired, decision.replicas)
@@ -95,7 +96,7 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
     made = decision
     if outcome is not Outcome.RESCALED:
         made = replace(decision, replicas=decision.desired, clips=(*decision.clips, outcome.value))
-    return Turn(history.then(seen, made, policy), outcome, seen, decision, problem, kind, right)
+    return Turn(history.after(seen, done, made, policy), outcome, seen, decision, problem, kind, right)
 
 
 def _kind(error: ClusterError) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
-from policies.scaling.policy import ScalingPolicy, decide
+from policies.scaling.policy import ScalingPolicy, judge
 from policies.scaling.resource import Objectives, Spec
 from simulations.model import kernel
 from simulations.model.conditions import Conditions
@@ -61,8 +61,9 @@ class Preheat:
         return History()
 
     def decide(self, observation: Observation, state: History) -> tuple[Decision, History]:
-        decision = decide(observation, state, self.policy)
-        return decision, state.then(observation, decision, self.policy)
+        done = state.activity(observation, self.policy)
+        decision = judge(observation, done, state, self.policy)
+        return decision, state.after(observation, done, decision, self.policy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from policies.scaling.forecast import ForecastFit, fit
 from policies.scaling.forecasters.views import Past
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
-from policies.scaling.observation import Observation, PodStage
+from policies.scaling.observation import Interval, Observation, PodStage
 from policies.scaling.series import Row, Series
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.utilisation import Imagined, Utilisation, imagine
@@ -95,12 +95,17 @@ class History:
 
     def then(self, observation: Observation, decision: Decision, policy: ScalingPolicy) -> History:
         """With one turn more."""
-        done = self.activity(observation, policy)
+        return self.after(observation, self.activity(observation, policy), decision, policy)
+
+    def after(
+        self, observation: Observation, done: Activity | None, decision: Decision, policy: ScalingPolicy
+    ) -> History:
+        """`then`, by those who have reckoned already what was done since the last turn."""
         history = replace(self, last=observation, lead_time=self.lead_time.then(observation.pods))
         history = history._with_tick(observation, decision, done, policy)
         if done is not None:
             history = history._with_activity(observation, done, policy)
-            history = history._with_lateness(observation, done, policy)
+            history = history._with_lateness(observation, done, decision.within_objectives, policy)
         history = history._with_limits(observation)
         return history._refitted(observation.time, decision.horizon_seconds, policy)
 
@@ -175,15 +180,16 @@ class History:
         )
         return replace(self, fine=fine, coarse=coarse, mix=mix, hang_ups=hang_ups, steps=steps)
 
-    def _with_lateness(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
+    def _with_lateness(
+        self, observation: Observation, done: Activity, share: Interval | None, policy: ScalingPolicy
+    ) -> History:
         """With who was late at the present load; not while a fleet that was just taken over settles."""
         settled = self.fitted_at is not None and observation.time - self.ticks[0, TIME] >= policy.settling_seconds
         ready = observation.count(PodStage.READY)
-        if not (settled and done.trusted and ready):
+        if not (settled and done.trusted and ready and share):
             return self
-        share, capacity = done.share_within_both, self.capacity(policy)
-        arrived = self.arrivals(observation.time, policy.level_seconds, None)
-        if share is None or capacity is None or arrived is None:
+        capacity, arrived = self.capacity(policy), self.arrivals(observation.time, policy.level_seconds, None)
+        if capacity is None or arrived is None:
             return self
         count, seconds = arrived
         load = count / seconds + done.waiting / policy.drain_seconds

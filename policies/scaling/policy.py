@@ -24,7 +24,7 @@ from policies.scaling.sentences import told
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.supply import Supply, supply
 
-__all__ = ["ScalingPolicy", "decide"]
+__all__ = ["ScalingPolicy", "decide", "judge"]
 
 ROUNDING = 1e-9
 """Taken off before rounding up, so that 3.0000000000000004 replicas are three on every machine."""
@@ -45,7 +45,11 @@ class Need:
 
 def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decision:
     """How many replicas to ask for now."""
-    done = history.activity(now, policy)
+    return judge(now, history.activity(now, policy), history, policy)
+
+
+def judge(now: Observation, done: Activity | None, history: History, policy: ScalingPolicy) -> Decision:
+    """`decide`, by those who have reckoned already what was done since the last turn."""
     lead_time = history.lead_time.then(now.pods)
     lead = _lead_seconds(lead_time, now, policy)
     horizon = lead + policy.tick_seconds + policy.actuation_seconds + _sample_age(now)
