@@ -345,7 +345,7 @@ def _world(command: Callable[..., None]) -> Callable[..., None]:
 def _mended() -> Iterator[None]:
     """A user's mistake in a simulation is told in its sentences, and so is an extra that is not installed."""
     from cluster.files import ConfigError
-    from policies.scaling.resource import InvalidResourceError
+    from policies.scaling.resource_reading import InvalidResourceError
 
     try:
         yield

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.files import ConfigError, documents, unreadable
-from policies.scaling.resource import InvalidResourceError, Prometheus, VLLMAutoscaler, read
+from policies.scaling.resource import Prometheus, VLLMAutoscaler
+from policies.scaling.resource_reading import InvalidResourceError, read
 
 
 def load(path: Path) -> tuple[VLLMAutoscaler, ...]:

@@ -26,15 +26,8 @@ from cluster.events import EventType
 from cluster.kubernetes import Cluster
 from cluster.watch import Watch
 from policies.scaling.history import History
-from policies.scaling.resource import (
-    API_VERSION,
-    KIND,
-    InvalidResourceError,
-    Mode,
-    ScaleTargetRef,
-    VLLMAutoscaler,
-    read,
-)
+from policies.scaling.resource import API_VERSION, KIND, Mode, ScaleTargetRef, VLLMAutoscaler
+from policies.scaling.resource_reading import InvalidResourceError, read
 from policies.scaling.status import history_of, status_of
 
 log = logging.getLogger(__name__)

@@ -33,16 +33,9 @@ from cluster.kubernetes import Cluster
 from cluster.prometheus import CLOCKS_AGREE_WITHIN_SECONDS, Prometheus
 from cluster.prometheus_queries import matching
 from policies.scaling.observation import PodStage
-from policies.scaling.resource import (
-    API_VERSION,
-    KIND,
-    InvalidResourceError,
-    Mode,
-    OnConflict,
-    VLLMAutoscaler,
-    read,
-)
+from policies.scaling.resource import API_VERSION, KIND, Mode, OnConflict, VLLMAutoscaler
 from policies.scaling.resource import Prometheus as PrometheusSettings
+from policies.scaling.resource_reading import InvalidResourceError, read
 
 HOME: Final = "preheat-system"
 SCRAPES_OVER_SECONDS: Final = 300.0

@@ -48,7 +48,8 @@ from cluster.objects import TargetState
 from cluster.prometheus import Prometheus
 from policies.scaling.history import History
 from policies.scaling.observation import Pod, PodStage
-from policies.scaling.resource import API_VERSION, KIND, ScaleTargetRef, VLLMAutoscaler, read
+from policies.scaling.resource import API_VERSION, KIND, ScaleTargetRef, VLLMAutoscaler
+from policies.scaling.resource_reading import read
 from policies.scaling.series import Series
 from tests.policies.scaling.story import policy
 

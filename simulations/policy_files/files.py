@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.files import ConfigError, documents
-from policies.scaling.resource import InvalidResourceError, read
+from policies.scaling.resource_reading import InvalidResourceError, read
 from simulations.peers import hpa
 from simulations.policy_files.fields import FieldsError, hint
 from simulations.policy_files.hpa_file import read_hpa

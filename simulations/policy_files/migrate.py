@@ -16,7 +16,7 @@ import yaml
 
 from cluster.files import ConfigError
 from cluster.vllm_metrics import DISTRIBUTIONS, REQUEST_TIMES
-from policies.scaling.resource import InvalidResourceError, read
+from policies.scaling.resource_reading import InvalidResourceError, read
 from simulations.policy_files import migrate_text
 from simulations.policy_files.fields import FieldsError, hint
 from simulations.policy_files.files import STARTS_AT, items, name_of

@@ -8,7 +8,8 @@ from typing import Any
 
 from policies.scaling.history import History
 from policies.scaling.observation import Distribution, Observation, Pod, PodSample, PodStage, SampleState
-from policies.scaling.resource import API_VERSION, KIND, VLLMAutoscaler, read
+from policies.scaling.resource import API_VERSION, KIND, VLLMAutoscaler
+from policies.scaling.resource_reading import read
 from policies.scaling.settings import ScalingPolicy
 
 TICK_SECONDS = 15.0

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from policies.scaling.resource import KIND, read
+from policies.scaling.resource import KIND
+from policies.scaling.resource_reading import read
 from scheduler_extender.explain_pod import explain_pod
 from tests.checkout import ROOT
 from tests.manifests.examples import FILES, FOLDER, KUBELETS, documents, engines

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from policies.scaling.crd import structural
-from policies.scaling.resource import InvalidResourceError, Spec, read
+from policies.scaling.resource import Spec
+from policies.scaling.resource_reading import InvalidResourceError, read
 from policies.scaling.status import Condition, ConditionType, Replicas, Status, written
 from tests.parts.control_plane import ControlPlane
 from tests.policies.scaling.structural import DOCUMENT, Json, documents

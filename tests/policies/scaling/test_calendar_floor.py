@@ -10,7 +10,8 @@ import pytest
 
 from policies.scaling.calendar_floor import floor_at, floors_of
 from policies.scaling.observation import PodStage
-from policies.scaling.resource import InvalidResourceError, ScheduledFloor, read
+from policies.scaling.resource import ScheduledFloor
+from policies.scaling.resource_reading import InvalidResourceError, read
 from tests.policies.scaling.story import Story, policy
 from tests.policies.scaling.structural import DOCUMENT
 

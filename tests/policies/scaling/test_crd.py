@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 import preheat
 from policies.scaling.crd import definition, structural
-from policies.scaling.resource import InvalidResourceError, Spec, read
+from policies.scaling.resource import Spec
+from policies.scaling.resource_reading import InvalidResourceError, read
 from policies.scaling.status import Status
 from tests.checkout import ROOT
 from tests.policies.scaling.structural import DOCUMENT, Json, documents, refused

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.scaling.resource import API_VERSION, KIND, InvalidResourceError, Mode, VLLMAutoscaler, read
+from policies.scaling.resource import API_VERSION, KIND, Mode, VLLMAutoscaler
+from policies.scaling.resource_reading import InvalidResourceError, read
 
 DOCUMENT: dict[str, Any] = {
     "apiVersion": API_VERSION,

@@ -12,7 +12,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 import preheat
-from policies.scaling.resource import Mode, VLLMAutoscaler, read
+from policies.scaling.resource import Mode, VLLMAutoscaler
+from policies.scaling.resource_reading import read
 from tests.checkout import ROOT
 from tests.simulations.policy_files.written import hpa, pods_metric, scaled_object, trigger
 
