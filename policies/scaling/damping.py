@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from policies.scaling.decision import Binding
 from policies.scaling.demand import Activity
 from policies.scaling.history import History
-from policies.scaling.observation import Observation, PodStage
+from policies.scaling.observation import Observation
 from policies.scaling.settings import ScalingPolicy
+from policies.scaling.sight import blind
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,13 @@ def damp(
     policy: ScalingPolicy,
     fewest: int,
     horizon_seconds: float,
+    *,
+    rests: bool = False,
 ) -> Outcome:
-    """`fewest` is what the present signals need after a shrink, the horizon how long it takes to undo one."""
+    """`fewest` is what the present signals need after a shrink, the horizon how long it takes to undo one.
+
+    What `rests` was watched for longer than a wish is held.
+    """
     clips: list[str] = []
     replicas = wanted
     if replicas <= now.desired:
@@ -40,7 +46,7 @@ def damp(
         if reason:
             clips.append(f"no shrink: {reason}")
             replicas, binding = now.desired, Binding.HOLD
-        elif replicas < now.desired:
+        elif replicas < now.desired and not rests:
             replicas, binding = _held(replicas, binding, now, history, policy, fewest, horizon_seconds, clips)
     replicas, binding = _stepped(replicas, binding, now, policy, clips)
     if now.kept is not None and replicas < (least := min(now.kept.replicas, now.desired)):
@@ -89,20 +95,6 @@ def _held(
         clips.append(f"held at {held}: {max(greatest, fewest)} {why}")
         binding = Binding.HOLD
     return held, binding
-
-
-def blind(now: Observation, done: Activity | None) -> str:
-    """Why nothing may shrink now, "" if all is seen."""
-    if now.problems:
-        return now.problems[0]
-    unseen = now.unseen_ready_pods
-    if unseen:
-        return f"{len(unseen)} of {now.count(PodStage.READY)} ready pods have no whole sample ({unseen[0]})"
-    if now.rolling:
-        return "a rollout is in progress"
-    if done is None or not done.trusted:
-        return "the stretch since the last look is not wholly seen"
-    return ""
 
 
 def _stepped(

@@ -19,6 +19,10 @@ class Binding(StrEnum):
     CEILING = "ceiling"
     ROOM = "room"
     HOLD = "hold"
+    AWAKE = "awake"
+    """It was asked for lately, or not watched being idle for long enough to rest."""
+    IDLE = "idle"
+    """Nothing is asked of it: it rests at zero."""
 
 
 @dataclass(frozen=True, slots=True)

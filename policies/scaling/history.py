@@ -17,6 +17,7 @@ from policies.scaling.decision import Decision
 from policies.scaling.demand import Activity, HangUps, LoadBin, activity
 from policies.scaling.forecast import ForecastFit, fit
 from policies.scaling.forecasters.views import Past
+from policies.scaling.idleness import Idleness
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
 from policies.scaling.observation import Interval, Observation, PodStage
@@ -49,6 +50,8 @@ class History:
     lateness: Lateness = field(default_factory=Lateness)
     utilisation: Utilisation = field(default_factory=Utilisation)
     fitted_at: float | None = None
+    idleness: Idleness = field(default_factory=Idleness)
+    """Watched only where a target may rest at zero."""
 
     def activity(self, now: Observation, policy: ScalingPolicy) -> Activity | None:
         """What happened since the last turn."""
@@ -102,6 +105,8 @@ class History:
     ) -> History:
         """`then`, by those who have reckoned already what was done since the last turn."""
         history = replace(self, last=observation, lead_time=self.lead_time.then(observation.pods))
+        if policy.min_replicas == 0:
+            history = replace(history, idleness=self.idleness.then(observation, done))
         history = history._with_tick(observation, decision, done, policy)
         if done is not None:
             history = history._with_activity(observation, done, policy)
@@ -262,7 +267,8 @@ class History:
             hardest=capacity.hardest_requests_per_second,
             hold_bins=max(1, round(policy.scale_down_window_seconds / step)),
             lead_bins=max(1, round(lead / step)),
-            fewest=policy.min_replicas,
+            # At zero it is idle, and nobody is late; what is imagined is awake.
+            fewest=max(1, policy.min_replicas),
             most=policy.max_replicas,
             step_seconds=step,
             drain_seconds=policy.drain_seconds,

@@ -158,6 +158,10 @@ class Observation:
     """What could not be seen or only in part, one sentence each; with any, nothing shrinks."""
     kept: Kept | None = None
     """No shrink goes below; None where nothing says so."""
+    wake: float | None = None
+    """What the wake query answers, more than 0 where somebody asks; None where none is stated or it has no answer."""
+    asked_at: float | None = None
+    """When somebody last asked by name that it be awake, unix seconds; None if nobody has."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pods", tuple(sorted(self.pods, key=lambda pod: pod.name)))

@@ -60,6 +60,8 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
         cold_pull_seconds=policy.cold_pull_seconds,
     )
     capacity = history.capacity(policy)
+    idleness = history.idleness.then(now, done) if policy.min_replicas == 0 else None
+    rests = idleness is not None and idleness.rests(now, policy.idle_seconds)
     present = _present(history, now, done, policy)
     forecast = _forecast(history, now, done, horizon, policy)
     need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet")
@@ -69,10 +71,16 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
         capacity = capacity.filled(history.utilisation.value)
         needs = _needs(now, done, capacity, present, forecast, coming, horizon, policy)
         need = max([need, *needs], key=lambda each: each.whole)
+    if rests:
+        # Means over the last minutes still tell of requests that are long answered.
+        need = Need(0.0, Binding.IDLE, sentences.resting(now, policy.idle_seconds))
+    elif idleness is not None and need.whole == 0:
+        need = Need(1.0, Binding.AWAKE, sentences.awake(now, idleness, policy.idle_seconds))
     # Demand unseen is no reason to shrink; what is seen beside it may be one to grow.
-    wanted = max(now.desired, need.whole) if present is None else need.whole
+    wanted = max(now.desired, need.whole) if present is None and not rests else need.whole
     bounded = _with_calendar(policy, now.time, horizon)
-    outcome = damping.damp(wanted, need.binding, now, history, done, bounded, _bearable(now, capacity, policy), horizon)
+    fewest = _bearable(now, capacity, policy)
+    outcome = damping.damp(wanted, need.binding, now, history, done, bounded, fewest, horizon, rests=rests)
     return Decision(
         time=now.time,
         replicas=outcome.replicas,

@@ -51,6 +51,11 @@ Replicas = Annotated[
     Field(ge=1, le=MOST_REPLICAS, json_schema_extra=_rules(("self >= 1", "must be a whole number, 1 or more"))),
     BeforeValidator(_whole),  # last: whatever comes after it takes its bounds out of the schema
 ]
+FewestReplicas = Annotated[
+    int,
+    Field(ge=0, le=MOST_REPLICAS, json_schema_extra=_rules(("self >= 0", "must be a whole number, 0 or more"))),
+    BeforeValidator(_whole),
+]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -230,6 +235,14 @@ class ScheduledFloor(Settings):
     """The fewest replicas that are to be ready from start to end."""
 
 
+class Wake(Settings):
+    """What wakes a target that rests at zero, where no pod tells that somebody asks."""
+
+    query: Text | None = None
+    """PromQL of what shows that somebody asks, such as the requests at a gateway; a sum above 0 wakes it, and keeps it
+    awake. No answer is no zero: where no series means no request, end it with `or vector(0)`."""
+
+
 class Mode(StrEnum):
     """What becomes of a decision."""
 
@@ -264,12 +277,16 @@ class Spec(Settings):
 
     scale_target_ref: ScaleTargetRef
     """What is scaled."""
-    min_replicas: Replicas = 1
-    """The fewest replicas that may run."""
+    min_replicas: FewestReplicas = 1
+    """The fewest replicas that may run; at 0 it rests while nothing is asked of it."""
     max_replicas: Replicas
     """The most replicas that may run."""
     objectives: Objectives
     """The latency that is promised."""
+    idle_seconds: Seconds = 900.0
+    """With minReplicas 0: it rests once nothing was asked of it for so long, and a wake lasts at least as long."""
+    wake: Wake = Wake()
+    """With minReplicas 0: what wakes it, beside the counter in prometheus.arrivals and POST /wake."""
     cold_start_seconds: Seconds | None = None
     """Created to ready, used until three starts were measured."""
     prometheus: Prometheus

@@ -92,7 +92,10 @@ _REMEDIES = {
     "spec.scaleTargetRef.apiVersion": "write a group and version such as apps/v1",
     "spec.scaleTargetRef.kind": "write a kind as Kubernetes spells it, such as Deployment",
     "spec.scaleTargetRef.name": "name the Deployment, StatefulSet or other object to scale",
-    "spec.minReplicas": "write the fewest replicas that may run, 1 or more",
+    "spec.minReplicas": "write the fewest replicas that may run, 0 or more",
+    "spec.idleSeconds": "write how long nothing must be asked of it before it rests at zero, such as 900",
+    "spec.wake": 'write wake: {query: "PromQL"}',
+    "spec.wake.query": "write PromQL whose sum is above 0 while somebody asks, such as requests at a gateway",
     "spec.maxReplicas": "write the most replicas that may run, 1 or more",
     "spec.objectives": "write objectives: {ttftSeconds: 2, tpotSeconds: 0.06, attainment: 0.99}",
     "spec.objectives.ttftSeconds": "write the time to first token that is promised, such as 2",
@@ -206,7 +209,7 @@ def _hidden_conflicts(document: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(spec, Mapping):
         return
     fewest, most = spec.get("minReplicas", 1), spec.get("maxReplicas")
-    if type(fewest) is int and type(most) is int and fewest >= 1 and most >= 1:
+    if type(fewest) is int and type(most) is int and fewest >= 0 and most >= 1:
         yield from (f"spec: {problem}" for problem in bounds_problems(fewest, most))
     prometheus = spec.get("prometheus")
     if isinstance(prometheus, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from policies.scaling.capacity import ReplicaCapacity
 from policies.scaling.damping import Outcome
 from policies.scaling.decision import Forecast
+from policies.scaling.idleness import Idleness
 from policies.scaling.observation import Observation
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.supply import Supply
@@ -37,6 +38,21 @@ def foreseen(forecast: Forecast, horizon_seconds: float) -> str:
         f"{rate(forecast.expected)}–{rate(forecast.upper)} requests/s foreseen in {duration(horizon_seconds)} "
         f"({forecast.quantile:.0%}, {forecast.view})"
     )
+
+
+def resting(now: Observation, idle_seconds: float) -> str:
+    """Why no replica is needed."""
+    return "nobody asks for it" if now.desired == 0 else f"nothing was asked of it for {duration(idle_seconds)}"
+
+
+def awake(now: Observation, idleness: Idleness, idle_seconds: float) -> str:
+    """Why one replica is needed though nothing arrives."""
+    rest = f"it rests after {duration(idle_seconds)} of idleness"
+    if idleness.quiet_seconds > 0:
+        return f"{rest}, of which {duration(idleness.quiet_seconds)} were seen"
+    if idleness.asked_at is not None:
+        return f"{idleness.asked_by} asked for it {duration(now.time - idleness.asked_at)} ago, and {rest}"
+    return f"{rest}, of which none was seen yet"
 
 
 def serving(coming: Supply) -> str:

@@ -28,6 +28,8 @@ class ScalingPolicy:
     scale_down_window_seconds: float = 900.0
     calendar: tuple[CalendarFloor, ...] = ()
     """Higher floors at their times."""
+    idle_seconds: float = 900.0
+    """With no fewest replicas: how long nothing must be asked of it before it rests at zero."""
 
     # Lead time
     prior_lead_base_seconds: float = 60.0
@@ -112,6 +114,7 @@ class ScalingPolicy:
             scale_down_step=spec.behavior.scale_down.max_step,
             scale_down_window_seconds=spec.behavior.scale_down.window_seconds,
             calendar=floors_of(spec.schedule),
+            idle_seconds=spec.idle_seconds,
         )
         return replace(policy, refit_offset_seconds=refit_share * policy.refit_seconds)
 
