@@ -1,4 +1,4 @@
-"""Builds the real parts from their pinned Go modules, once: Kubernetes and etcd, kwok, Prometheus, a CRD generator.
+"""Builds the real parts from pinned Go modules, once: Kubernetes and etcd, kwok, Prometheus, Helm, a CRD generator.
 
 What is built lies in a cache outside the checkout, a folder a part, named by everything that went into it:
 a changed pin builds anew, and an old checkout still finds its own. `python -m tests.parts.build` builds all
@@ -87,7 +87,13 @@ KEDA_CLIENT = Part(
     "github.com/kedacore/keda/v2",
     (),
 )
-PARTS = {part.name: part for part in (KUBERNETES, KWOK, PROMETHEUS, CRDS, KEDA_CLIENT)}
+HELM = Part(
+    "helm",
+    {"helm": "helm.sh/helm/v3/cmd/helm"},
+    "helm.sh/helm/v3",
+    ("helm.sh/helm/v3/internal/version.version",),
+)
+PARTS = {part.name: part for part in (KUBERNETES, KWOK, PROMETHEUS, CRDS, KEDA_CLIENT, HELM)}
 
 
 def cache() -> Path:
