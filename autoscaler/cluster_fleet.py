@@ -270,6 +270,7 @@ class ClusterFleet:
             objectives=self._resource.spec.objectives,
             arrivals=prometheus.arrivals,
             labels=prometheus.labels,
+            wake=self._resource.spec.wake.query if self._resource.spec.min_replicas == 0 else None,
         )
 
 
@@ -283,6 +284,7 @@ def observation(now: float, state: TargetState, reading: Reading) -> Observation
         rolling=state.rolling,
         model_name=reading.model_name,
         arrivals_total=reading.arrivals_total,
+        wake=reading.wake,
         problems=reading.problems,
     )
 

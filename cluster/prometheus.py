@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from cluster import vllm_metrics
 from cluster.errors import NotObservedError
-from cluster.prometheus_arrivals import Arrivals
+from cluster.prometheus_arrivals import Arrivals, Process
 from cluster.prometheus_connection import Connection, QueryRefusedError, Rows
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past, load_history
 from cluster.prometheus_queries import (
@@ -47,7 +47,7 @@ from cluster.prometheus_readings import (
     Reading,
     Scrapes,
     Sweep,
-    fold_arrivals,
+    fold_answers,
     fold_columns,
     fold_edges,
     fold_scrapes,
@@ -65,8 +65,9 @@ CLOCKS_AGREE_WITHIN_SECONDS: Final = 5.0
 SHIFT_STEP_SECONDS: Final = 1.0
 # Bucket edges change with vLLM's release only, and asking for them reads every bucket of every pod.
 EDGES_KEPT_SECONDS: Final = 3600.0
-ARRIVALS_AT_ONCE: Final = 200
-# How long a router's query that the server takes for wrong is left out, so that it spoils nobody else's.
+ASKED_AT_ONCE: Final = 200
+NO_VALUE: Final = "it has no value now"
+# How long a user's query that the server takes for wrong is left out, so that it spoils nobody else's.
 REFUSED_KEPT_SECONDS: Final = 300.0
 
 T = TypeVar("T")
@@ -89,7 +90,7 @@ class Prometheus:
         self._shift_seconds = 0.0
         self._edges: Edges = {}
         self._edges_until = -math.inf
-        self._refused_arrivals: dict[str, tuple[float, str]] = {}
+        self._refused: dict[str, tuple[float, str]] = {}
         self._routers: dict[tuple[str, str], Arrivals] = {}
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class Prometheus:
             objectives=tuple({target.objectives for target in targets.values()}),
         )
         self._remark(sweep, first.remarks)
-        if not scrapes.times and not scrapes.strangers:
+        if index.pods and not scrapes.times and not scrapes.strangers:
             sweep.problems.append(f"Prometheus at {self.connection.settings.url} has no series of vLLM now")
         elif abs(self.clock_ahead_seconds) > CLOCKS_AGREE_WITHIN_SECONDS:
             side = "ahead of" if self.clock_ahead_seconds > 0 else "behind"
@@ -129,11 +130,13 @@ class Prometheus:
                 f"{abs(self.clock_ahead_seconds):.0f} s {side} ours: set both by NTP"
             )
         sweep.columns.strangers.update(scrapes.strangers)
-        arrivals, _ = await asyncio.gather(self._arrivals(sweep, targets), self._read_pods(sweep))
+        arrivals, wakes, _ = await asyncio.gather(
+            self._arrivals(sweep, targets), self._wakes(sweep, targets), self._read_pods(sweep)
+        )
         self.dropped_series = sum(sweep.columns.strangers.values())
         self.dropped_series_total += self.dropped_series
         readings = {
-            key: reading_of(sweep, target, previous.get(key), arrivals.get(number))
+            key: reading_of(sweep, target, previous.get(key), arrivals.get(number), wakes.get(number))
             for number, (key, target) in enumerate(targets.items())
         }
         self._learn_scrape_gap(readings, previous)
@@ -240,23 +243,36 @@ class Prometheus:
 
     async def _arrivals(self, sweep: Sweep, targets: Mapping[str, TargetPods]) -> dict[int, float | str]:
         """By the target's number, what its routers have counted, or why that is not known."""
-        found: dict[int, float | str] = {}
-        asked: dict[int, str] = {}
-        deadline = self.connection.deadline()
         keys = list(targets)
-        for number, target in enumerate(targets.values()):
-            if target.arrivals is not None:
-                until, why = self._refused_arrivals.get(target.arrivals, (-math.inf, ""))
-                if monotonic() < until:
-                    found[number] = why
-                else:
-                    found[number], asked[number] = "it has no value now", target.arrivals
+        queries = {n: target.arrivals for n, target in enumerate(targets.values()) if target.arrivals is not None}
+        found: dict[int, float | str] = {}
+        for number, counts in (await self._answers(sweep, queries)).items():
+            if isinstance(counts, str):
+                found[number] = counts
+            else:
+                routers = self._routers.setdefault((keys[number], queries[number]), Arrivals())
+                found[number] = routers.add(counts, sweep.now)
+        return found
+
+    async def _wakes(self, sweep: Sweep, targets: Mapping[str, TargetPods]) -> dict[int, float | str]:
+        """By the target's number, what its wake query answers, or why that is not known."""
+        queries = {n: target.wake for n, target in enumerate(targets.values()) if target.wake is not None}
+        answers = await self._answers(sweep, queries)
+        return {n: found if isinstance(found, str) else math.fsum(found.values()) for n, found in answers.items()}
+
+    async def _answers(self, sweep: Sweep, queries: Mapping[int, str]) -> dict[int, Mapping[Process, float] | str]:
+        """Of queries that users wrote, by the target's number, each process' sum, or why there is none."""
+        found: dict[int, Mapping[Process, float] | str] = {}
+        deadline = self.connection.deadline()
+        for number, promql in queries.items():
+            until, why = self._refused.get(promql, (-math.inf, ""))
+            found[number] = why if monotonic() < until else NO_VALUE
 
         async def ask(queries: dict[int, str]) -> None:
             promql = for_each(sweep.index.labels, queries)
             at = None if math.isnan(sweep.scrapes.server_time) else sweep.scrapes.server_time
             try:
-                answer = await self.connection.instant(promql, fold_arrivals, at=at, deadline=deadline)
+                answer = await self.connection.instant(promql, fold_answers, at=at, deadline=deadline)
             except QueryRefusedError as error:
                 numbers = list(queries)
                 if len(numbers) > 1:  # one of them spoils the rest: find it
@@ -266,7 +282,7 @@ class Prometheus:
                     return
                 (promql,) = queries.values()
                 why = found[numbers[0]] = await self._why_refused(promql) or str(error)
-                self._refused_arrivals[promql] = (monotonic() + REFUSED_KEPT_SECONDS, why)
+                self._refused[promql] = (monotonic() + REFUSED_KEPT_SECONDS, why)
             except NotObservedError as error:
                 found.update(dict.fromkeys(queries, str(error)))
             else:
@@ -275,13 +291,11 @@ class Prometheus:
                     told = f"the server remarks: {'; '.join(answer.remarks[:3])}"
                     found.update(dict.fromkeys(queries, told))
                     return
-                for number, counts in answer.value.items():
-                    routers = self._routers.setdefault((keys[number], queries[number]), Arrivals())
-                    found[number] = routers.add(counts, sweep.now)
+                found.update(answer.value)
 
-        numbers = list(asked)
-        chunks = (numbers[n : n + ARRIVALS_AT_ONCE] for n in range(0, len(numbers), ARRIVALS_AT_ONCE))
-        await asyncio.gather(*(ask({number: asked[number] for number in chunk}) for chunk in chunks))
+        numbers = [number for number, why in found.items() if why == NO_VALUE]
+        chunks = (numbers[n : n + ASKED_AT_ONCE] for n in range(0, len(numbers), ASKED_AT_ONCE))
+        await asyncio.gather(*(ask({number: queries[number] for number in chunk}) for chunk in chunks))
         return found
 
     async def _why_refused(self, promql: str) -> str:

@@ -44,6 +44,7 @@ class TargetPods:
     objectives: Objectives
     arrivals: str | None = None
     labels: PrometheusLabels = BY_POD
+    wake: str | None = None
 
 
 GAUGES: Final = tuple(name for names in vllm_metrics.GAUGES.values() for name in names)

@@ -37,6 +37,7 @@ class Reading:
     up: Mapping[str, bool] = field(default_factory=dict)
     """Whether the latest scrape of a pod succeeded; pods that the server does not scrape are not in it."""
     arrivals_total: float | None = None
+    wake: float | None = None
     model_name: str = ""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By field of PodSample, the metric names it was read from."""
@@ -161,8 +162,8 @@ def fold_edges(rows: Rows) -> Edges:
     return vllm_metrics.edges_of((row["metric"]["__name__"], row["metric"]["le"]) for row in rows)
 
 
-def fold_arrivals(rows: Rows) -> dict[int, dict[Process, float]]:
-    """By target the count of each of its routers' processes; one that is no number leaves its target out."""
+def fold_answers(rows: Rows) -> dict[int, dict[Process, float]]:
+    """By target the sum of each process that answers its query; one that is no number leaves its target out."""
     found: dict[int, dict[Process, float]] = {}
     broken: set[int] = set()
     for row in rows:
@@ -174,8 +175,14 @@ def fold_arrivals(rows: Rows) -> dict[int, dict[Process, float]]:
     return {number: counts for number, counts in found.items() if number not in broken}
 
 
-def reading_of(sweep: Sweep, target: TargetPods, previous: Reading | None, arrivals: float | str | None) -> Reading:
-    """One target's part of the sweep; `arrivals` is a number, or why there is none though one was asked for."""
+def reading_of(
+    sweep: Sweep,
+    target: TargetPods,
+    previous: Reading | None,
+    arrivals: float | str | None,
+    wake: float | str | None = None,
+) -> Reading:
+    """One target's part of the sweep; of its own queries the number, or why there is none though one was asked for."""
     samples: dict[str, PodSample] = {}
     up: dict[str, bool] = {}
     names: dict[str, set[str]] = {}
@@ -196,11 +203,15 @@ def reading_of(sweep: Sweep, target: TargetPods, previous: Reading | None, arriv
     if isinstance(arrivals, str):
         problems.append(f"prometheus.arrivals ({target.arrivals}) could not be read: {arrivals}")
         arrivals = None
+    if isinstance(wake, str):
+        problems.append(f"wake.query ({target.wake}) could not be read: {wake}")
+        wake = None
     strangers = sweep.columns.strangers
     return Reading(
         samples=samples,
         up=up,
         arrivals_total=arrivals,
+        wake=wake,
         model_name=max(sorted(models), key=models.__getitem__, default=""),
         names={name: tuple(sorted(read_from)) for name, read_from in names.items()},
         dropped_series=sum(strangers[n] for n in {"", *(pod.namespace for pod in target.pods)}),
