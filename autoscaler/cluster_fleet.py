@@ -18,11 +18,12 @@ from cluster.objects import TargetState
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past
 from cluster.prometheus_queries import PodAddress, TargetPods
 from cluster.prometheus_readings import Reading
-from policies.scaling.conflicts import PutBacks
+from policies.scaling.conflicts import ByHand, PutBacks
 from policies.scaling.demand import LoadBin
 from policies.scaling.observation import Kept, Observation, Pod, PodSample, PodStage, Room, SampleState
 from policies.scaling.resource import Mode, OnConflict, ScaleTargetRef, VLLMAutoscaler
 from policies.scaling.room import beside_waiting, narrowest
+from policies.scaling.status import moment
 from policies.scaling.victims import victims
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,8 @@ class Conflict:
 
     reason: str
     sentence: str
+    passing: bool = False
+    """Done once, by a person: told and respected, and nothing that is yielded to."""
 
 
 class ClusterFleet:
@@ -131,7 +134,10 @@ class ClusterFleet:
         self._uid = ""
         self.conflict: Conflict | None = None
         """As of the last look; None where nobody else scales it."""
+        self.by_hand: Conflict | None = None
+        """What a person has set since our last write."""
         self._put_backs = PutBacks()
+        self._by_hand = ByHand()
         self._seen: Observation | None = None
         self._told = ""
         """Why what must stay could last not be seen; told once."""
@@ -166,8 +172,13 @@ class ClusterFleet:
             raise WithheldError(self.conflict.sentence, kind="conflict")
         if replicas < expected:
             await self._choose_victims(expected - replicas)
-        await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
+        try:
+            await self._kubernetes.scale(self._ref, self._namespace, expected=expected, replicas=replicas)
+        except NotObservedError:
+            self._by_hand = ByHand()  # it may have been made all the same, and is then no stranger's
+            raise
         self._put_backs = self._put_backs.wrote(expected, replicas, self._clock())
+        self._by_hand = self._by_hand.wrote(replicas)
 
     async def _room(self, state: TargetState, seen: Observation) -> Room | None:
         """What may exist, where it is we who would ask for it."""
@@ -227,7 +238,10 @@ class ClusterFleet:
                 raise
             rivals = ()
         now = self._clock()
+        who = f"'{state.replicas_manager}'" if state.replicas_manager else "somebody"
         self._put_backs = self._put_backs.saw(state.desired, now)
+        self._by_hand = ByHand() if rivals else self._by_hand.saw(state.desired, now)
+        self.by_hand = self._told_of_hand(who, now)
         self.conflict = None
         if rivals:
             named = " and ".join(map(str, rivals))
@@ -236,11 +250,17 @@ class ClusterFleet:
                 f"{named} scales it too: delete one of the two, or keep both with mode Publish or Floor",
             )
         elif self._put_backs.lasts(now):
-            who = f"'{state.replicas_manager}'" if state.replicas_manager else "somebody"
             self.conflict = Conflict(
                 "ReplicasPutBack",
                 f"{who} keeps putting replicas back to {state.desired}: take `replicas` out of what it applies",
             )
+
+    def _told_of_hand(self, who: str, now: float) -> Conflict | None:
+        change = self._by_hand.change
+        if change is None or change.at < now:
+            return self.by_hand if change else None  # who owns the field later, as by an apply, did not scale
+        told = f"{who} scaled from {change.before} to {change.after} at {moment(now)}, which is respected"
+        return Conflict("ScaledByHand", f"{told}: decisions are made from it", passing=True)
 
     async def past(self) -> Sequence[LoadBin]:
         """The load of the last days, as far as Prometheus has it."""

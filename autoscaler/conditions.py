@@ -143,14 +143,15 @@ def _active(turn: Turn, conflict: Conflict | None, resource: VLLMAutoscaler) -> 
     if resource.spec.paused:
         told = "it is paused: decisions are told and not written"
         return _judgement(ConditionType.SCALING_ACTIVE, "False", "Paused", told)
-    if conflict and resource.spec.on_conflict is OnConflict.YIELD:
+    if conflict and not conflict.passing and resource.spec.on_conflict is OnConflict.YIELD:
         return _judgement(ConditionType.SCALING_ACTIVE, "False", conflict.reason, conflict.sentence)
     return _judgement(ConditionType.SCALING_ACTIVE, "True", "Writing", "decisions are written to the target's scale")
 
 
 def _conflicted(conflict: Conflict | None) -> Judgement:
     if conflict:
-        return _judgement(ConditionType.CONFLICTED, "True", conflict.reason, conflict.sentence)
+        truth: Truth = "False" if conflict.passing else "True"
+        return _judgement(ConditionType.CONFLICTED, truth, conflict.reason, conflict.sentence)
     return _judgement(ConditionType.CONFLICTED, "False", "Alone", "nobody else is known to scale the target")
 
 

@@ -64,7 +64,7 @@ class Targets:
                 log.log(said.level, said.message, extra={"target": resource.key, "reason": said.reason})
                 await tell(said)
             if report:
-                report(turn, fleet.conflict)
+                report(turn, fleet.conflict or fleet.by_hand)
 
         target = target_of(
             resource,

@@ -1,4 +1,4 @@
-"""Whether somebody puts back what we write: told from what was written and what is asked for later.
+"""Who else changes the number, a person or a tool: told from what was written and what is asked for later.
 
 A person who scales by hand does so once, and is respected; what puts the old number back again and again is a tool
 that holds its own idea of `replicas`, and writing against it only makes both restless.
@@ -42,3 +42,31 @@ class PutBacks:
         """Whether it is no use to write again yet."""
         recent = [time for time in self.times if now - time < REMEMBERED_SECONDS]
         return len(recent) >= TIMES and now - recent[-1] < TRY_AGAIN_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A number that somebody else set."""
+
+    before: int
+    after: int
+    at: float
+    """When it was first seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """The newest number that was not ours; with our next one it is history."""
+
+    known: int | None = None
+    """What was last written or seen; None where that cannot be told."""
+    change: Change | None = None
+
+    def wrote(self, after: int) -> ByHand:
+        return ByHand(after)
+
+    def saw(self, desired: int, now: float) -> ByHand:
+        """With what is asked for now; what is not known to have changed was changed by nobody."""
+        if self.known is None or desired == self.known:
+            return replace(self, known=desired)
+        return ByHand(desired, Change(self.known, desired, now))

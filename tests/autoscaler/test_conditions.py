@@ -112,6 +112,12 @@ def test_what_keeps_us_from_writing_is_a_condition(
     assert conditions["Conflicted"] == (("True", "OtherAutoscaler") if conflict else ("False", "Alone"))
 
 
+def test_what_was_set_by_hand_is_told_and_nothing_is_yielded_to() -> None:
+    status = after(RESCALED, Conflict("ScaledByHand", "'kubectl' scaled from 2 to 3", passing=True))
+    assert told(status)["Conflicted"] == ("False", "ScaledByHand")
+    assert told(status)["ScalingActive"] == ("True", "Writing")
+
+
 def test_what_a_blind_turn_does_not_see_keeps_what_was_known() -> None:
     before = after(RESCALED)
     status = after(Turn(EMPTY, Outcome.BLIND, problem="down", kind="prometheus"), before=before)

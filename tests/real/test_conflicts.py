@@ -89,3 +89,19 @@ def test_what_is_paused_is_decided_and_not_written(followed: Followed) -> None:
     wait_until(lambda: target.desired == 3, within=60, what="its floor, now that it may be written")
     made.wait_condition("ScalingActive", "True")
     made.delete()
+
+
+def test_a_person_who_scales_by_hand_is_named_until_our_next_write(followed: Followed) -> None:
+    target = followed.target("by-hand")
+    made = followed.resource(target, maxReplicas=4).create()
+    made.wait_condition("Conflicted", "False", "Alone")
+    followed.control_plane.kubectl("scale", "deployment", target.name, "-n", target.namespace, "--replicas=3")
+    said = made.wait_condition("Conflicted", "False", "ScaledByHand")
+    assert said["message"].startswith("'kubectl' scaled from 1 to 3 at ")
+    assert said["message"].endswith(", which is respected: decisions are made from it")
+    made.wait_condition("ScalingActive", "True")
+
+    made.change(minReplicas=4)
+    wait_until(lambda: target.desired == 4, within=60, what="its floor, written from his number")
+    made.wait_condition("Conflicted", "False", "Alone")
+    made.delete()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.scaling.conflicts import TIMES, TRY_AGAIN_SECONDS, PutBacks
+from policies.scaling.conflicts import TIMES, TRY_AGAIN_SECONDS, ByHand, Change, PutBacks
 
 MINUTE = 60.0
 
@@ -40,3 +40,16 @@ def test_a_number_that_stood_for_long_is_not_put_back() -> None:
     for number in range(10):
         seen = seen.wrote(2, 5, number * 60 * MINUTE).saw(2, number * 60 * MINUTE + 30 * MINUTE)
     assert seen.times == ()
+
+
+def test_a_number_of_somebody_else_is_remembered_until_our_next() -> None:
+    ours = ByHand().saw(2, 0).wrote(5).saw(5, 15)
+    assert ours.change is None
+    theirs = ours.saw(7, 30).saw(7, 45)
+    assert theirs.change == Change(5, 7, 30)
+    assert theirs.saw(9, 60).change == Change(7, 9, 60)
+    assert theirs.wrote(6).saw(6, 60).change is None
+
+
+def test_what_is_not_known_to_have_been_ours_is_nobodys() -> None:
+    assert ByHand().saw(7, 0).change is None
