@@ -48,7 +48,8 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 @click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
 @click.option("--metrics-api-port", type=int, metavar="PORT", help="Serve external.metrics.k8s.io to HPAs there.")
 @click.option("--keda-port", type=int, metavar="PORT", help="Serve KEDA's external scaler there; needs preheat[keda].")
-@click.option("--tls-cert", type=_file, metavar="FILE", help="The certificate that both of these show.")
+@click.option("--wake-port", type=int, metavar="PORT", help="Serve POST /wake/NAMESPACE/NAME there.")
+@click.option("--tls-cert", type=_file, metavar="FILE", help="The certificate that all of these show.")
 @click.option("--tls-key", type=_file, metavar="FILE", help="The key of the certificate.")
 @click.option("--verbose", is_flag=True, help="Log every decision, not only what is new.")
 def autoscaler(

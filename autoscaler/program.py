@@ -22,11 +22,12 @@ from autoscaler.floor import FloorKeeper
 from autoscaler.journal import Journal
 from autoscaler.leadership import Leadership
 from autoscaler.publish.numbers import PublishedNumbers
-from autoscaler.publish.servers import PublishOptions, serve_numbers
+from autoscaler.publish.servers import PublishOptions, serve_others
 from autoscaler.servers import Numbers, Servers
 from autoscaler.service import Service
 from autoscaler.targets import Targets
 from autoscaler.telemetry import Telemetry
+from autoscaler.wake import Waker
 from autoscaler.web import application
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
@@ -64,6 +65,7 @@ class Options:
 
 LEASE: Final = "preheat-autoscaler"
 """The Lease of the replicas of one installation, in the namespace that they follow, or their own."""
+WAITS: Final = "this replica waits while another leads: ask that one, as the shipped Service does"
 
 
 def run(options: Options) -> NoReturn:
@@ -110,14 +112,15 @@ async def serve(options: Options) -> None:
         targets = Targets(cluster, servers, service, numbers, floors, Endings(cluster), options.tick_seconds)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
-        await serve_numbers(options.publish, options.host, numbers, cluster.api, parts)
+        leadership = _leadership(options, cluster)
+        waker = Waker(service, lambda: "" if leadership is None or leadership.leads else WAITS)
+        await serve_others(options.publish, options.host, numbers, waker, cluster.api, parts)
         log.info(
             "started: %s, a turn every %g s, pages on port %d",
             *(_followed(options), options.tick_seconds, port),
             extra={"host": options.host, "port": port, "cluster": cluster.host},
         )
         work = _Work(options, cluster, targets)
-        leadership = _leadership(options, cluster)
         service.problem = work.problem if leadership is None else _problem(leadership, work)
         telemetry.sources.append(lambda: _leads(leadership))
         if leadership:

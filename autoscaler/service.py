@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 from typing import Final
 
@@ -68,12 +68,22 @@ class Target:
     expected: int | None = None
     """What the last turn left in force, None where that is unknown."""
     repetition: Repetition = field(default_factory=Repetition)
+    asked_at: float | None = None
+    """When somebody last asked by name that it be awake."""
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where the next turn should not wait until it is due."""
     writing: bool = False
     leaving: bool = False
     """No further turn is wanted of it."""
     had_turn: bool = False
     last_turn_at: float | None = None
     """On the loop's clock; None until its turns begin."""
+
+    def wake(self) -> None:
+        """Somebody asks for it by name; of one that rests the next turn comes at once."""
+        self.asked_at = time()
+        if self.history.last is None or self.history.last.desired == 0:
+            self.hurry.set()
 
     @property
     def shadow(self) -> bool:
@@ -125,13 +135,14 @@ def target_of(
 
 
 class _Watched:
-    """The fleet of a target, with its writes marked while they are on their way."""
+    """The fleet of a target, with who asked for it, and its writes marked while they are on their way."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
 
     async def observe(self, previous: Observation | None) -> Observation:
-        return await self._target.fleet.observe(previous)
+        seen = await self._target.fleet.observe(previous)
+        return replace(seen, asked_at=self._target.asked_at)
 
     async def scale(self, expected: int, replicas: int) -> None:
         self._target.writing = True
@@ -267,7 +278,8 @@ class Service:
         number = schedule.number_at_or_after(loop.time())
         while not target.leaving:
             due = schedule.due(number)
-            await asyncio.sleep(due - loop.time())
+            await _within(due - loop.time(), target.hurry)
+            target.hurry.clear()
             begun = loop.time()
             self.telemetry.latenesses.add(max(0.0, begun - due))
             try:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from autoscaler.publish.access import Access, DeniedError
+from autoscaler.access import Access, DeniedError
 from autoscaler.publish.numbers import LABEL, METRIC, Number, PublishedNumbers, StaleNumberError, UnknownNumberError
 from cluster.errors import ClusterError
 from cluster.selectors import Selector

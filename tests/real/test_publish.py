@@ -15,7 +15,10 @@ import pytest
 from autoscaler.loop import Outcome, Turn
 from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.publish.registration import obstacle
-from autoscaler.publish.servers import PublishOptions, serve_numbers
+from autoscaler.publish.servers import PublishOptions, serve_others
+from autoscaler.service import Service
+from autoscaler.telemetry import Telemetry
+from autoscaler.wake import Waker
 from cluster.kubernetes import Cluster
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
@@ -71,7 +74,8 @@ def published(registry: Registry) -> Iterator[PublishedNumbers]:
         async with AsyncExitStack() as parts:
             cluster = await Cluster.connect(str(registry.kubeconfig))
             parts.push_async_callback(cluster.close)
-            await serve_numbers(registry.options, "127.0.0.1", numbers, cluster.api, parts)
+            waker = Waker(Service((), Telemetry("0"), tick_seconds=15.0))
+            await serve_others(registry.options, "127.0.0.1", numbers, waker, cluster.api, parts)
             ready.set()
             await stop.wait()
 

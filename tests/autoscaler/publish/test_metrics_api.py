@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from autoscaler.loop import Outcome, Turn
-from autoscaler.publish.access import Access
+from autoscaler.publish.access import ProxiedAccess
 from autoscaler.publish.metrics_api import application
 from autoscaler.publish.numbers import METRIC, PublishedNumbers
 from cluster.api import Api, StatusError
@@ -103,7 +103,7 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     (folder / "tls.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
     tls = Tls(TlsFiles(folder / "tls.crt", folder / "tls.key"))
     numbers = PublishedNumbers(clock=lambda: server.now)
-    access = Access(cast("Api", word), tls)
+    access = ProxiedAccess(cast("Api", word), tls)
     await access.refresh()
     web, port = await listen(application(numbers, access), "127.0.0.1", 0, tls.listening)
     server = Server(numbers, word, f"https://127.0.0.1:{port}", authority)
@@ -227,7 +227,7 @@ async def test_a_new_authority_of_the_front_proxy_takes_the_old_ones_place(tmp_p
         old = server.word.proxies
         server.word.proxies = trustme.CA()
         tls = Tls(TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key"))
-        access = Access(cast("Api", server.word), tls)
+        access = ProxiedAccess(cast("Api", server.word), tls)
         server.word.broken = True
         with pytest.raises(ClusterError, match="extension-apiserver-authentication"):
             await access.refresh()

@@ -14,7 +14,10 @@ import pytest
 import trustme
 
 from autoscaler.publish.numbers import PublishedNumbers
-from autoscaler.publish.servers import PublishOptions, serve_numbers
+from autoscaler.publish.servers import PublishOptions, serve_others
+from autoscaler.service import Service
+from autoscaler.telemetry import Telemetry
+from autoscaler.wake import Waker
 from cluster.api import Api
 from cluster.files import ConfigError
 
@@ -26,15 +29,19 @@ class Silent:
         return {}
 
 
-async def served(parts: AsyncExitStack, **options: Any) -> None:
-    await serve_numbers(PublishOptions(**options), "127.0.0.1", PublishedNumbers(), cast("Api", Silent()), parts)
+async def served(parts: AsyncExitStack, *, host: str = "127.0.0.1", **options: Any) -> None:
+    waker = Waker(Service((), Telemetry("0"), tick_seconds=15.0))
+    api = cast("Api", Silent())
+    await serve_others(PublishOptions(**options), host, PublishedNumbers(), waker, api, parts)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"metrics_api_port": 0}, "--metrics-api-port serves HTTPS only: give --tls-cert and --tls-key"),
-        ({"tls_cert": Path("a"), "tls_key": Path("b")}, "give --metrics-api-port or --keda-port too"),
+        ({"tls_cert": Path("a"), "tls_key": Path("b")}, "give --metrics-api-port, --keda-port or --wake-port too"),
+        ({"wake_port": 0, "host": "0.0.0.0"}, "--wake-port takes bearer tokens, which HTTP would show to the network"),
+        ({"wake_port": 70000}, "--wake-port 70000: there is no such port"),
         ({"keda_port": 0, "tls_cert": Path("a")}, "--tls-cert a is given without --tls-key"),
         ({"keda_port": 0, "tls_cert": Path("/no/a"), "tls_key": Path("/no/b")}, "/no/a: does not exist"),
     ],
@@ -73,7 +80,7 @@ async def test_both_are_served_with_one_certificate(tmp_path: Path, caplog: pyte
     made = authority.issue_cert("127.0.0.1")
     made.private_key_pem.write_to_path(tmp_path / "tls.key")
     (tmp_path / "tls.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
-    files = {"tls_cert": tmp_path / "tls.crt", "tls_key": tmp_path / "tls.key"}
+    files: dict[str, Any] = {"tls_cert": tmp_path / "tls.crt", "tls_key": tmp_path / "tls.key"}
     async with AsyncExitStack() as parts:
         await served(parts, metrics_api_port=0, keda_port=0, **files)
         told = {key: value for record in caplog.records for key, value in vars(record).items()}
