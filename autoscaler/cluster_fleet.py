@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from autoscaler.events import Announcement
 from autoscaler.fleet import MetricsNotObservedError
+from autoscaler.nodes import Nodes
 from autoscaler.together import Together
 from cluster.errors import ClusterError, NotObservedError, WithheldError
 from cluster.events import EventType
@@ -122,14 +123,23 @@ class ClusterFleet:
     """Satisfies `Fleet`."""
 
     def __init__(
-        self, resource: VLLMAutoscaler, kubernetes: Kubernetes, readings: Readings, pasts: Pasts, *, clock: Clock = time
+        self,
+        resource: VLLMAutoscaler,
+        kubernetes: Kubernetes,
+        readings: Readings,
+        pasts: Pasts,
+        *,
+        nodes: Nodes | None = None,
+        clock: Clock = time,
     ) -> None:
+        """Without `nodes` nobody looks whether more pods would fit on any."""
         self._resource = resource
         self._ref = resource.spec.scale_target_ref
         self._namespace = resource.metadata.namespace
         self._kubernetes = kubernetes
         self._readings = readings
         self._pasts = pasts
+        self._nodes = nodes
         self._clock = clock
         self._uid = ""
         self.conflict: Conflict | None = None
@@ -160,7 +170,8 @@ class ClusterFleet:
         except NotObservedError as error:
             raise MetricsNotObservedError(str(error)) from error
         seen = observation(self._clock(), state, reading)
-        self._seen = replace(seen, room=await self._room(state, seen), kept=await self._kept(state))
+        room, unseen = await self._room(state, seen)
+        self._seen = replace(seen, room=room, room_unseen=unseen, kept=await self._kept(state))
         return self._seen
 
     async def scale(self, expected: int, replicas: int) -> None:
@@ -180,12 +191,16 @@ class ClusterFleet:
         self._put_backs = self._put_backs.wrote(expected, replicas, self._clock())
         self._by_hand = self._by_hand.wrote(replicas)
 
-    async def _room(self, state: TargetState, seen: Observation) -> Room | None:
-        """What may exist, where it is we who would ask for it."""
-        if self._resource.spec.mode is not Mode.ACTIVE:
-            return None
+    async def _room(self, state: TargetState, seen: Observation) -> tuple[Room | None, str]:
+        """What may exist, where it is we who would ask for it; and why it is not seen what fits on nodes."""
+        spec = self._resource.spec
+        if spec.mode is not Mode.ACTIVE:
+            return None, ""
+        by_nodes, unseen = None, ""
+        if self._nodes is not None and spec.max_unschedulable is None:
+            by_nodes, unseen = await self._nodes.room(self._namespace, state, seen, spec.max_replicas)
         by_quota = await self._kubernetes.room(self._namespace, state)
-        return narrowest(by_quota, beside_waiting(seen, self._resource.spec.max_unschedulable))
+        return narrowest(by_quota, by_nodes, beside_waiting(seen, spec.max_unschedulable)), unseen
 
     async def _kept(self, state: TargetState) -> Kept | None:
         """What must stay: all while pods still drain, or where what a budget keeps cannot be seen."""

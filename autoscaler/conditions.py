@@ -13,7 +13,7 @@ from autoscaler.loop import Outcome, Turn
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
 from policies.scaling.lead_time import FEWEST
-from policies.scaling.observation import Interval, Observation, PodStage
+from policies.scaling.observation import Interval, Limit, Observation, PodStage
 from policies.scaling.resource import Mode, OnConflict, VLLMAutoscaler
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.shadow import hours_after
@@ -159,7 +159,7 @@ def _limited(seen: Observation, decision: Decision) -> Judgement:
     """Whether something keeps the fleet from what is wanted."""
     clip = decision.clips[-1] if decision.clips else ""
     if decision.binding is Binding.ROOM:
-        reason = "Unschedulable" if seen.room and seen.room.takes_back else "QuotaExhausted"
+        reason = seen.room.limit if seen.room else Limit.QUOTA
         return _judgement(ConditionType.SCALING_LIMITED, "True", reason, clip)
     homeless = seen.count(PodStage.UNSCHEDULABLE)
     if homeless:
@@ -171,6 +171,9 @@ def _limited(seen: Observation, decision: Decision) -> Judgement:
         return _judgement(ConditionType.SCALING_LIMITED, "True", "TooFewReplicas", clip)
     if clip.startswith("one step"):
         return _judgement(ConditionType.SCALING_LIMITED, "True", "StepLimited", clip)
+    if seen.room_unseen:
+        told = f"what is wanted may be asked for, and may find no node: {seen.room_unseen}"
+        return _judgement(ConditionType.SCALING_LIMITED, "Unknown", "NodesUnseen", told)
     return _judgement(ConditionType.SCALING_LIMITED, "False", "WithinBounds", "what is wanted may be asked for")
 
 

@@ -21,6 +21,7 @@ from autoscaler.endings import Endings
 from autoscaler.floor import FloorKeeper
 from autoscaler.journal import Journal
 from autoscaler.leadership import Leadership
+from autoscaler.nodes import Nodes
 from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.publish.servers import PublishOptions, serve_others
 from autoscaler.servers import Numbers, Servers
@@ -109,7 +110,8 @@ async def serve(options: Options) -> None:
         parts.callback(servers.close)
         telemetry.sources.append(servers.numbers)
         service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal)
-        targets = Targets(cluster, servers, service, numbers, floors, Endings(cluster), options.tick_seconds)
+        nodes = Nodes(cluster.gpu_nodes, cluster.node_autoscalers)
+        targets = Targets(cluster, servers, service, numbers, floors, Endings(cluster), nodes, options.tick_seconds)
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
         leadership = _leadership(options, cluster)

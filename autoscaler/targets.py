@@ -12,6 +12,7 @@ from autoscaler.endings import Endings
 from autoscaler.events import Announcement
 from autoscaler.floor import FloorKeeper
 from autoscaler.loop import Turn
+from autoscaler.nodes import Nodes
 from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.schedule import share_of_tick
 from autoscaler.servers import Servers, identity
@@ -36,6 +37,7 @@ class Targets:
     numbers: PublishedNumbers
     floors: FloorKeeper
     endings: Endings
+    nodes: Nodes
     tick_seconds: float
 
     def begin(
@@ -49,7 +51,7 @@ class Targets:
         """Its turns begin; those of one Prometheus share its readings, and so the place of their turns in the tick."""
         settings = resource.spec.prometheus
         server = self.servers.take(settings)
-        fleet = ClusterFleet(resource, self.cluster, server.readings, server.pasts)
+        fleet = ClusterFleet(resource, self.cluster, server.readings, server.pasts, nodes=self.nodes)
 
         async def tell(said: Announcement) -> None:
             await fleet.tell(said)

@@ -22,7 +22,9 @@ from cluster.budgets import Budget, budgets_watch, kept
 from cluster.discovery import Discovery, Resource
 from cluster.errors import ClusterError, RefusedError, TargetNotFoundError
 from cluster.events import Events, EventType, Subject
+from cluster.gpu_nodes import GpuNodes
 from cluster.lease import Lease, Terms
+from cluster.node_autoscalers import NodeAutoscalers
 from cluster.objects import (
     FULLY_READ_KINDS,
     Controller,
@@ -57,6 +59,9 @@ class Cluster:
         self._api = Api(client, pace=self._pace, counters=self.counters)
         self._discovery = Discovery(self._api, pace=self._pace)
         self._events = Events(self._api, self.counters)
+        self.gpu_nodes = GpuNodes(self._api, self._pace, self.counters)
+        """Of all the cluster; not looked at before somebody asks."""
+        self.node_autoscalers = NodeAutoscalers(self._api)
         self._namespaces: dict[str, _Namespace] = {}
         self._scales: dict[tuple[str, str], Scale] = {}
 
@@ -79,8 +84,8 @@ class Cluster:
     @property
     def watch_age_seconds(self) -> float:
         """Of the watch that has been silent for longest; 0 while nothing is watched."""
-        ages = (w.seconds_since_heard for n in self._namespaces.values() for w in n.watches())
-        return max(ages, default=0.0)
+        watches = [watch for n in self._namespaces.values() for watch in n.watches()]
+        return max((w.seconds_since_heard for w in (*watches, *self.gpu_nodes.watches)), default=0.0)
 
     def autoscalers(self, namespace: str | None) -> Autoscalers:
         """The resources of one namespace, or of all."""
@@ -204,6 +209,7 @@ class Cluster:
         """Write the events that wait, for no longer than this; then end every watch."""
         await self._events.close(seconds)
         await asyncio.gather(*(watch.stop() for n in self._namespaces.values() for watch in n.watches()))
+        await self.gpu_nodes.stop()
         await self._client.close()
         await asyncio.sleep(0)  # the transports close in the next round of the loop
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from cluster.asks import Ask, ask_of
 from cluster.selectors import Selector
 from policies.scaling.endings import Ending
 from policies.scaling.observation import Pod, PodStage
@@ -61,6 +62,8 @@ class WatchedPod:
     """When its container started and when it was ready, the first time; None until known."""
     requests: Mapping[str, int] = field(default_factory=dict)
     """Extended resources that it asks for, such as `nvidia.com/gpu`."""
+    ask: Ask | None = None
+    """What it asks of nodes; None where that cannot be read."""
     seen_from_the_start: bool = False
     """Watched since before its container ran: its first turn to ready is known to be the first."""
     ending: Ending | None = None
@@ -119,6 +122,8 @@ class TargetState:
     """Regular expression of all names its pods ever have; "" when it cannot be told. Has no backslashes."""
     requests: Mapping[str, int] = field(default_factory=dict)
     """Extended resources that its newest pod asks for."""
+    ask: Ask | None = None
+    """What its newest pod asks of nodes; None without a pod, or where that cannot be read."""
     replicas_manager: str = ""
     """Who set `desired`, by the name that he gave the API server; "" where that is not known."""
     strangers: int = 0
@@ -204,6 +209,7 @@ def watched_pod(pod: Json, before: WatchedPod | None) -> WatchedPod | None:
         ip=status.get("podIP") or "",
         first_start=first_start,
         requests=before.requests if before else _extended_requests(pod),
+        ask=before.ask if before else ask_of(pod),
         seen_from_the_start=seen,
         ending=before.ending if before else _ending(pod),
         deletion_cost=_deletion_cost(metadata),

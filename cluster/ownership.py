@@ -111,6 +111,7 @@ def state_of(group: str, target: Workload, desired: int, selector: str, claimed:
     """All that a decision about the target is made from, but its metrics."""
     pods = tuple(sorted((watched.pod for watched in claimed.own), key=lambda pod: pod.name))
     alive = [pod for pod in pods if pod.stage is not PodStage.TERMINATING]
+    newest = max(claimed.own, key=lambda watched: watched.pod.created_at, default=None)
     maker = _maker_of(group, target, claimed)
     if maker is not None:
         template, rolling = newest_template(maker, owners), maker.rolling
@@ -131,7 +132,8 @@ def state_of(group: str, target: Workload, desired: int, selector: str, claimed:
         template=template,
         rolling=rolling,
         pod_name_pattern=_pattern_of(group, target, maker),
-        requests=max(claimed.own, key=lambda watched: watched.pod.created_at).requests if claimed.own else {},
+        requests=newest.requests if newest else {},
+        ask=newest.ask if newest else None,
         replicas_manager=target.replicas_manager,
         strangers=claimed.strangers,
     )

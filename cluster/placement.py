@@ -26,6 +26,43 @@ NODES_A_PAGE = 100
 """Nodes are large: so many take as long to parse as a request may wait for the event loop."""
 
 
+def nodes_watch(
+    api: Api, read: Callable[[Json], T | None], changed: Callable[[str, T | None], None], pace: Pace, counters: Counters
+) -> Watch[T]:
+    """Every node of the cluster by name, as `read` cuts it down."""
+    return _watch(api, "nodes", read, changed, pace, counters, page=NODES_A_PAGE)
+
+
+def pods_watch(
+    api: Api, read: Callable[[Json], T | None], changed: Callable[[str, T | None], None], pace: Pace, counters: Counters
+) -> Watch[T]:
+    """Every pod of the cluster by "namespace/name", as `read` cuts it down, None for one that is of no interest."""
+    return _watch(api, "pods", read, changed, pace, counters, name_of=namespaced_name_of)
+
+
+def _watch(
+    api: Api,
+    plural: str,
+    read: Callable[[Json], T | None],
+    changed: Callable[[str, T | None], None],
+    pace: Pace,
+    counters: Counters,
+    **how: Any,
+) -> Watch[T]:
+    return Watch(
+        api,
+        f"/api/v1/{plural}",
+        subject=plural,
+        read=lambda thing, before: read(thing),
+        keys_of=lambda thing: (),
+        only_metadata=False,
+        pace=pace,
+        counters=counters,
+        changed=changed,
+        **how,
+    )
+
+
 class PlacementCluster:
     """One API server. Made by `connect`; `close` ends its watches."""
 
@@ -59,31 +96,13 @@ class PlacementCluster:
 
     def watch_nodes(self, read: Callable[[Json], T | None], changed: Callable[[str, T | None], None]) -> Watch[T]:
         """Every node by name, as `read` cuts it down; started."""
-        return self._watch("nodes", lambda node, before: read(node), changed, page=NODES_A_PAGE)
+        return self._started(nodes_watch(self._api, read, changed, self._pace, self.counters))
 
     def watch_pods(self, read: Callable[[Json], T | None], changed: Callable[[str, T | None], None]) -> Watch[T]:
         """Every pod by "namespace/name", as `read` cuts it down, None for one that is of no interest; started."""
-        return self._watch("pods", lambda pod, before: read(pod), changed, name_of=namespaced_name_of)
+        return self._started(pods_watch(self._api, read, changed, self._pace, self.counters))
 
-    def _watch(
-        self,
-        plural: str,
-        read: Callable[[Json, T | None], T | None],
-        changed: Callable[[str, T | None], None],
-        **how: Any,
-    ) -> Watch[T]:
-        watch: Watch[T] = Watch(
-            self._api,
-            f"/api/v1/{plural}",
-            subject=plural,
-            read=read,
-            keys_of=lambda thing: (),
-            only_metadata=False,
-            pace=self._pace,
-            counters=self.counters,
-            changed=changed,
-            **how,
-        )
+    def _started(self, watch: Watch[T]) -> Watch[T]:
         self._watches.append(watch)
         watch.start()
         return watch

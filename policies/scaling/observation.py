@@ -117,12 +117,22 @@ class Pod:
     """None while nothing is expected of it (not ready) or nothing was asked."""
 
 
+class Limit(StrEnum):
+    """What keeps a target from more replicas, where it is not the resource itself."""
+
+    QUOTA = "QuotaExhausted"
+    NODES = "NoNodeFits"
+    WAITING = "Unschedulable"
+    """As many wait for a node as may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """How many replicas may exist in all, by a limit that is not the resource's own, and which one says so."""
 
     replicas: int
     reason: str
+    limit: Limit = Limit.QUOTA
     takes_back: bool = False
     """What exists beyond it serves nobody, so it is taken back; else it stays."""
 
@@ -154,6 +164,10 @@ class Observation:
     """Cumulative requests by a router's counter, where the resource names one."""
     room: Room | None = None
     """The narrowest limit outside of the resource, such as a quota; None where none is known."""
+    room_unseen: str = ""
+    """Why it is not seen whether more replicas would fit on nodes, so that this limits nothing; "" where it is, or is
+    no matter.
+    """
     problems: tuple[str, ...] = ()
     """What could not be seen or only in part, one sentence each; with any, nothing shrinks."""
     kept: Kept | None = None

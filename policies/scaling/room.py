@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.scaling.observation import Observation, PodStage, Room
+from policies.scaling.observation import Limit, Observation, PodStage, Room
 
 
 def beside_waiting(seen: Observation, most_waiting: int | None) -> Room | None:
@@ -12,7 +12,18 @@ def beside_waiting(seen: Observation, most_waiting: int | None) -> Room | None:
         return None
     placed = len(seen.pods) - waiting - seen.count(PodStage.TERMINATING)
     reason = f"{waiting} of its pods fit on no node, and maxUnschedulable is {most_waiting}"
-    return Room(placed + most_waiting, reason, takes_back=True)
+    return Room(placed + most_waiting, reason, Limit.WAITING, takes_back=True)
+
+
+def on_nodes(seen: Observation, placed: int, further: int, why: str) -> Room:
+    """Those that are `placed` on nodes, and so many `further` as fit there.
+
+    While some of them wait that a scheduler found no node for, whatever fits is theirs: one more would wait too.
+    """
+    unplaced = len(seen.pods) - seen.count(PodStage.TERMINATING) - placed
+    if seen.count(PodStage.UNSCHEDULABLE):
+        further = min(further, max(0, unplaced))
+    return Room(placed + further, why, Limit.NODES)
 
 
 def narrowest(*rooms: Room | None) -> Room | None:

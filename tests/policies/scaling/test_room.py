@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.scaling.decision import Binding
-from policies.scaling.observation import Observation, PodStage, Room
-from policies.scaling.room import beside_waiting, narrowest
+from policies.scaling.observation import Observation, Pod, PodStage, Room
+from policies.scaling.room import beside_waiting, narrowest, on_nodes
 from tests.policies.scaling.story import Story, policy
 
 
@@ -54,3 +54,27 @@ def test_the_narrowest_room_counts() -> None:
     wide, narrow = Room(9, "wide"), Room(4, "narrow")
     assert narrowest(wide, None, narrow) == narrow
     assert narrowest(None, None) is None
+
+
+def on_two_nodes(seen: Observation) -> Observation:
+    """Five fit there in all."""
+    placed = len(seen.pods) - seen.count(PodStage.UNSCHEDULABLE, PodStage.TERMINATING)
+    return replace(seen, room=on_nodes(seen, placed, 5 - placed, "none of 2 nodes has more"))
+
+
+def test_no_more_is_asked_for_than_fits_on_nodes_and_nothing_waits() -> None:
+    story = Story(lambda _: 20.0, policy(max_replicas=50), start=3, slots=5, observed=on_two_nodes).settled().tell(300)
+    assert story.replicas[-3:] == [5, 5, 5]
+    assert not any(seen.count(PodStage.UNSCHEDULABLE) for seen in story.observations)
+    assert story.decisions[-1].binding is Binding.ROOM
+    assert "to 5: none of 2 nodes has more" in story.decisions[-1].sentence
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 3), st.integers(0, 3), st.integers(0, 9))
+def test_what_fits_is_for_those_first_that_wait(placed: int, created: int, waits: int, leaving: int, fits: int) -> None:
+    stages = (PodStage.READY, PodStage.CREATED, PodStage.UNSCHEDULABLE, PodStage.TERMINATING)
+    counts = (placed, created, waits, leaving)
+    pods = [Pod(f"{stage}-{n}", stage, 0.0) for stage, count in zip(stages, counts, strict=True) for n in range(count)]
+    room = on_nodes(Observation(0.0, placed + created + waits, tuple(pods)), placed, fits, "")
+    assert room.replicas == placed + (min(fits, created + waits) if waits else fits)
+    assert not room.takes_back

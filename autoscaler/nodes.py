@@ -1,0 +1,104 @@
+"""How many more pods of a target fit on nodes, by the verdict that the scheduler extender gives of each.
+
+Where something adds nodes for pods that wait, nothing is limited here: waiting pods are how nodes come. What cannot be
+seen limits nothing either: a wish that is cut for no reason is a late fleet, one that is not cut some pods that wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cluster.asks import Ask
+from cluster.errors import ClusterError
+from cluster.gpu_nodes import GpuNodes
+from cluster.node_autoscalers import NodeAutoscalers
+from cluster.objects import TargetState
+from policies.placement.places import free, places
+from policies.placement.policy import judge
+from policies.placement.verdict import Reason
+from policies.scaling.observation import Observation, PodStage, Room
+from policies.scaling.room import on_nodes
+
+log = logging.getLogger(__name__)
+
+REMEDY = "grant it with manifests/autoscaler/nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What was found for one more pod and another, until there were enough."""
+
+    further: int
+    sentence: str = ""
+    """In numbers, where it was not enough."""
+
+
+class Nodes:
+    """Of one cluster, for all its targets."""
+
+    def __init__(self, gpu_nodes: GpuNodes, autoscalers: NodeAutoscalers) -> None:
+        self._gpu_nodes = gpu_nodes
+        self._autoscalers = autoscalers
+        self._told = ""
+
+    async def room(self, namespace: str, state: TargetState, seen: Observation, most: int) -> tuple[Room | None, str]:
+        """The limit that nodes set to a target that may have `most` replicas, None for none; and why none is seen."""
+        ask = state.ask
+        if ask is None or ask.demand.gpus == 0:
+            return None, ""
+        try:
+            if await self._autoscalers.name():
+                return None, ""
+            await self._gpu_nodes.whole()
+        except ClusterError as error:
+            return None, self._unseen(str(error))
+        self._told = ""
+        alive = [pod.name for pod in seen.pods if pod.stage is not PodStage.TERMINATING]
+        placed = sum(self._gpu_nodes.hosts(f"{namespace}/{name}") for name in alive)
+        found = fitting(ask, self._gpu_nodes, max(0, most - placed))
+        return on_nodes(seen, placed, found.further, found.sentence), ""
+
+    def _unseen(self, problem: str) -> str:
+        if problem != self._told:
+            log.warning("whether more pods fit on nodes is not seen, and limits nothing: %s: %s", problem, REMEDY)
+        self._told = problem
+        return problem
+
+
+def fitting(ask: Ask, nodes: GpuNodes, enough: int) -> Fitting:
+    """How many more such pods fit, counted no further than to `enough`."""
+    further = elsewhere = here = largest = 0
+    refused: Counter[Reason] = Counter()
+    for facts, names in nodes.alike(ask.outranks):
+        available = free(ask.demand, facts)
+        if available == 0:
+            continue
+        each = places(ask.demand, facts)
+        verdict = judge(ask.demand, facts)
+        for name in names:
+            if not ask.choice.admits(nodes.words(name)):
+                elsewhere += available
+                continue
+            here, largest = here + available, max(largest, available)
+            further += each
+            if further >= enough:
+                return Fitting(further)
+            if verdict.reason not in (None, Reason.TOO_FEW, Reason.TOO_FEW_FREE):
+                refused[verdict.reason] += 1
+    return Fitting(further, "; ".join(_sentence(ask, len(nodes), further, elsewhere, here, largest, refused)))
+
+
+def _sentence(
+    ask: Ask, nodes: int, further: int, elsewhere: int, here: int, largest: int, refused: Counter[Reason]
+) -> Iterator[str]:
+    each, free_in_all = f"{ask.demand.gpus} {ask.demand.resource}", here + elsewhere
+    yield f"{further} more fit on nodes now, each with {each}, of which {free_in_all} are free on {nodes} nodes"
+    if elsewhere:
+        yield f"{elsewhere} of them where its nodeSelector, affinity or tolerations do not let it"
+    if largest and further == 0:
+        yield f"at most {largest} on one node"
+    for reason, count in refused.most_common(2):
+        yield f"{count} nodes refused: {reason.value}"

@@ -1,0 +1,59 @@
+"""Whether something adds nodes for pods that wait: Karpenter by its API, cluster-autoscaler by what it writes."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from typing import Any, Final
+
+from cluster.api import Api, StatusError, meaning
+
+BELIEVED_SECONDS: Final = 60.0
+"""How long an answer is believed."""
+STALE_SECONDS: Final = 900.0
+"""cluster-autoscaler writes every 10 s; one that has not for so long is gone, or adds no node now."""
+STATUS: Final = "/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status"
+LAST_UPDATED: Final = "cluster-autoscaler.kubernetes.io/last-updated"
+# As Go prints a time: 2026-01-02 15:04:05.999999999 +0000 UTC
+_GO_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\d{4})")
+
+
+class NodeAutoscalers:
+    """Of one cluster; asked at most once a minute."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._found = ""
+        self._looked_at = float("-inf")
+
+    async def name(self) -> str:
+        """Of the one that is seen, "" where there is none; a ClusterError where it cannot be told."""
+        if time.monotonic() - self._looked_at > BELIEVED_SECONDS:
+            self._found = await self._look()
+            self._looked_at = time.monotonic()
+        return self._found
+
+    async def _look(self) -> str:
+        try:
+            groups = (await self._api.call("GET", "/apis"))["groups"]
+        except StatusError as error:
+            raise meaning(error, "the API groups") from error
+        if any(group["name"] == "karpenter.sh" for group in groups):
+            return "Karpenter"
+        try:
+            status = await self._api.call("GET", STATUS)
+        except StatusError as error:
+            if error.status == 404:
+                return ""
+            raise meaning(error, "configmap cluster-autoscaler-status in namespace 'kube-system'") from error
+        return "cluster-autoscaler" if _is_alive(status, time.time()) else ""
+
+
+def _is_alive(status: dict[str, Any], now: float) -> bool:
+    """It writes when it last looked; where that cannot be read it is believed to."""
+    stated = (status["metadata"].get("annotations") or {}).get(LAST_UPDATED, "")
+    read = _GO_TIME.match(stated)
+    if read is None:
+        return True
+    return now - datetime.strptime("".join(read.groups()), "%Y-%m-%d %H:%M:%S%z").timestamp() < STALE_SECONDS
