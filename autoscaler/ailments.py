@@ -94,7 +94,7 @@ def of_lease(about: str, lease: Json | None, now: float) -> Finding:
     return Finding(Level.OK, about, f"{holder} leads")
 
 
-def of_followers(about: str, hpas: Sequence[Json], metric: str) -> Iterator[Finding]:
+def of_followers(about: str, hpas: Sequence[Json], metric: str, fewest: int = 1) -> Iterator[Finding]:
     """Whether an HPA of the target follows our number, and what its tolerance swallows."""
     following = [hpa for hpa in hpas if reads(hpa, metric) or is_of_keda(hpa)]
     if not following:
@@ -108,6 +108,13 @@ def of_followers(about: str, hpas: Sequence[Json], metric: str) -> Iterator[Find
         behavior = hpa["spec"].get("behavior") or {}
         rules = [behavior.get(direction) or {} for direction in ("scaleUp", "scaleDown")]
         name = hpa["metadata"]["name"]
+        if fewest == 0 and not is_of_keda(hpa) and hpa["spec"].get("minReplicas") != 0:
+            yield Finding(
+                Level.WARN,
+                about,
+                f"minReplicas is 0, and HPA {name} goes no lower than {hpa['spec'].get('minReplicas', 1)}: to zero an "
+                "HPA follows only with Kubernetes' gate HPAScaleToZero; let KEDA follow, or write mode: Active",
+            )
         if all(str(each.get("tolerance", "")) == "0" for each in rules):
             yield Finding(Level.OK, about, f"HPA {name} follows each step of it")
         else:

@@ -16,6 +16,7 @@ from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine, missing_files
 from autoscaler.endings import look
 from autoscaler.servers import identity
+from autoscaler.wake_signals import warnings
 from cluster import vllm_metrics
 from cluster.errors import ClusterError
 from cluster.floors import Floors
@@ -106,16 +107,18 @@ async def _check_prometheus(prometheus: Prometheus, sharing: Sequence[VLLMAutosc
     report, url = Report(), prometheus.connection.settings.url
     try:
         names = await prometheus.vllm_series()
+        for resource in sharing:
+            report.notes += [f"{resource.key}: {warning}" for warning in warnings(resource.spec)]
+            report.problems += await wrong_queries(prometheus, resource)
         if not names:
-            report.problems.append(series_problem(url, await prometheus.look_alikes()))
+            # At rest nothing shows a series, and nothing is wrong with that.
+            rest = all(resource.spec.min_replicas == 0 for resource in sharing)
+            (report.notes if rest else report.problems).append(series_problem(url, await prometheus.look_alikes()))
             return report
         report.notes.append(f"Prometheus at {url} has {len(names)} series names of vLLM")
         edges = await prometheus.edges()
         for resource in sharing:
             report.notes += [f"{resource.key}: {note}" for note in objective_notes(resource, edges)]
-            arrivals = resource.spec.prometheus.arrivals
-            if arrivals is not None:
-                report.problems += await wrong_arrivals(prometheus, resource.key, arrivals)
     except ClusterError as error:
         report.problems.append(str(error))
     return report
@@ -128,16 +131,20 @@ def series_problem(url: str, alike: Sequence[tuple[str, str]]) -> str:
     return f"Prometheus at {url} has no series of vLLM; {reason}: let it scrape the /metrics of the vLLM pods"
 
 
-async def wrong_arrivals(prometheus: Prometheus, key: str, arrivals: str) -> list[str]:
-    """Why a router's counter cannot be read."""
-    where = f"{key}: spec.prometheus.arrivals ({arrivals})"
-    try:
-        found = await prometheus.query(f"sum({arrivals})")
-    except ClusterError as error:
-        return [f"{where} cannot be read: {error}"]
-    if not found:
-        return [f"{where} has no value now: name a counter of the router that this Prometheus scrapes"]
-    return []
+async def wrong_queries(prometheus: Prometheus, resource: VLLMAutoscaler) -> list[str]:
+    """Why what the resource asks of Prometheus itself cannot be read."""
+    spec, problems = resource.spec, []
+    for field_name, query, remedy in (
+        ("prometheus.arrivals", spec.prometheus.arrivals, "name a counter of the router that this Prometheus scrapes"),
+        ("wake.query", spec.wake.query, "end it with `or vector(0)` where no series means that nobody asks"),
+    ):
+        where = f"{resource.key}: spec.{field_name} ({query})"
+        try:
+            if query is not None and not await prometheus.query(f"sum({query}\n)"):
+                problems.append(f"{where} has no value now: {remedy}")
+        except ClusterError as error:
+            problems.append(f"{where} cannot be read: {error}")
+    return problems
 
 
 def objective_notes(resource: VLLMAutoscaler, edges: vllm_metrics.Edges) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from autoscaler.cluster_fleet import Conflict
 from autoscaler.loop import Outcome, Turn
+from autoscaler.wake_signals import wakes_by, warnings
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
 from policies.scaling.lead_time import FEWEST
@@ -85,7 +86,7 @@ def unusable(before: Status, reason: str, problem: str, generation: int, now: fl
 def _judged(turn: Turn, conflict: Conflict | None, resource: VLLMAutoscaler) -> Iterator[Judgement]:
     seen, decision = turn.observation, turn.decision
     yield _ready(turn)
-    yield _metrics(turn)
+    yield _metrics(turn, resource)
     yield _active(turn, conflict, resource)
     if seen and decision:
         yield _limited(seen, decision)
@@ -106,11 +107,12 @@ def _ready(turn: Turn) -> Judgement:
 def _wrong_query(seen: Observation | None) -> str:
     """What Prometheus says of PromQL that it cannot read: nobody could tell before it was asked."""
     problems = seen.problems if seen else ()
-    wrong = (each for each in problems if each.startswith("prometheus.arrivals") and "parse error" in each)
+    queries = ("prometheus.arrivals", "wake.query")
+    wrong = (each for each in problems if each.startswith(queries) and "parse error" in each)
     return next((f"spec.{each}" for each in wrong), "")
 
 
-def _metrics(turn: Turn) -> Judgement:
+def _metrics(turn: Turn, resource: VLLMAutoscaler) -> Judgement:
     seen = turn.observation
     if seen is None:
         truth: Truth = "False" if turn.kind == "prometheus" else "Unknown"
@@ -125,6 +127,11 @@ def _metrics(turn: Turn) -> Judgement:
     if not seen.pods and seen.desired > 0:
         told = f"{seen.desired} replicas are asked for and no pod is there: does its selector match its pods?"
         return _judgement(ConditionType.METRICS_AVAILABLE, "Unknown", "NoPods", told)
+    if not seen.pods and resource.spec.min_replicas == 0:
+        told = next(warnings(resource.spec), f"what wakes it: {wakes_by(resource.spec)}")
+        return _judgement(
+            ConditionType.METRICS_AVAILABLE, "Unknown", "AtRest", f"no pod is there to be measured; {told}"
+        )
     if not seen.ready_pods:
         told = "no pod is ready, so none is measured"
         return _judgement(ConditionType.METRICS_AVAILABLE, "Unknown", "NoneReady", told)

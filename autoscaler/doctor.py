@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from autoscaler import endings
 from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas, reads
-from autoscaler.check import objective_notes, series_problem, wrong_arrivals
+from autoscaler.check import objective_notes, series_problem, wrong_queries
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine as examine_file
 from autoscaler.config import missing_files
@@ -24,6 +24,7 @@ from autoscaler.program import LEASE
 from autoscaler.publish.numbers import METRIC
 from autoscaler.publish.registration import obstacle
 from autoscaler.servers import identity
+from autoscaler.wake_signals import warnings
 from cluster import vllm_metrics
 from cluster.api import StatusError, meaning
 from cluster.errors import ClusterError
@@ -189,8 +190,16 @@ async def _look_at_series(
     """Whether it answers at all."""
     try:
         names = await client.vllm_series()
+        for resource in sharing:
+            for warning in warnings(resource.spec):
+                findings.warn(resource.key, warning)
+            for problem in await wrong_queries(client, resource):
+                findings.fail(resource.key, problem)
         if not names:
-            findings.fail(about, series_problem(client.connection.settings.url, await client.look_alikes()))
+            # At rest nothing shows a series, and nothing is wrong with that.
+            rest = all(resource.spec.min_replicas == 0 for resource in sharing)
+            told = series_problem(client.connection.settings.url, await client.look_alikes())
+            (findings.warn if rest else findings.fail)(about, told)
             return True
         findings.ok(about, f"is reached, and has {len(names)} names of series that are known as vLLM's")
         if client.connection.settings.insecure_skip_verify:
@@ -200,9 +209,6 @@ async def _look_at_series(
         for resource in sharing:
             for note in objective_notes(resource, edges):
                 findings.ok(resource.key, note)
-            if resource.spec.prometheus.arrivals is not None:
-                for problem in await wrong_arrivals(client, resource.key, resource.spec.prometheus.arrivals):
-                    findings.fail(resource.key, problem)
     except ClusterError as error:
         findings.fail(about, str(error))
         return False
@@ -294,7 +300,7 @@ async def _look_for_rivals(resource: VLLMAutoscaler, cluster: Cluster, findings:
         if (hpa["spec"]["scaleTargetRef"]["kind"], hpa["spec"]["scaleTargetRef"]["name"]) == target
     ]
     if spec.mode is Mode.PUBLISH:
-        findings.lines += of_followers(key, hpas, METRIC)
+        findings.lines += of_followers(key, hpas, METRIC, spec.min_replicas)
         if any(reads(hpa, METRIC) for hpa in hpas) and (problem := await obstacle(cluster.api)):
             findings.fail(key, problem)
         return

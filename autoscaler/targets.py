@@ -17,6 +17,7 @@ from autoscaler.publish.numbers import PublishedNumbers
 from autoscaler.schedule import share_of_tick
 from autoscaler.servers import Servers, identity
 from autoscaler.service import PassOn, Service, Target, Tell, patience_seconds, target_of
+from autoscaler.wake_signals import warnings
 from cluster.kubernetes import Cluster
 from policies.scaling.history import History
 from policies.scaling.resource import Mode, VLLMAutoscaler
@@ -81,6 +82,8 @@ class Targets:
             history=history,
         )
         self.service.add(target)
+        for warning in warnings(resource.spec):
+            log.warning("%s", warning, extra={"target": resource.key})
         self.endings.begin(resource, server.prometheus, tell)
         if resource.spec.mode is not Mode.FLOOR:
             self.floors.begin_to_give_back(resource)

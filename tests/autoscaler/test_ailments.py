@@ -121,6 +121,9 @@ def test_an_hpa_that_swallows_steps_is_told() -> None:
     of_keda = follower("s0-external", tolerance="0")
     of_keda["metadata"]["ownerReferences"] = [{"kind": "ScaledObject", "name": "x"}]
     assert ill(of_followers("x", [of_keda], METRIC)) == []
+    assert ill(of_followers("x", [of_keda], METRIC, fewest=0)) == []
+    (stays,) = ill(of_followers("x", [follower(tolerance="0")], METRIC, fewest=0))
+    assert "goes no lower than 1: to zero an HPA follows only with Kubernetes' gate HPAScaleToZero" in stays
 
 
 def test_findings_are_told_in_lines_and_as_json() -> None:
