@@ -93,7 +93,11 @@ def test_the_rights_of_mode_floor_are_those_that_are_shipped(control_plane: Cont
 
 
 def test_of_one_namespace_the_rights_and_the_lease_are_there_and_nowhere_else(control_plane: ControlPlane) -> None:
-    values = {"autoscaler": {"namespace": "inference"}, "floor": True, "extender": {"enabled": False}}
+    values = {
+        "autoscaler": {"namespace": "inference", "nodes": False},
+        "floor": True,
+        "extender": {"enabled": False},
+    }
     made = by_name(rendered(control_plane, values))
     roles = {(kind, namespace) for kind, namespace, _ in made if "Role" in kind}
     assert roles == {("Role", "inference"), ("RoleBinding", "inference")}

@@ -29,3 +29,8 @@ topologySpreadConstraints:
 {{- define "preheat.account" -}}
 - {kind: ServiceAccount, name: preheat-autoscaler, namespace: {{ .Release.Namespace }}}
 {{- end }}
+
+{{- /* The rules of the first role in a file of the kustomize base: {root, file}. */}}
+{{- define "preheat.rules" -}}
+{{ (.root.Files.Get .file | splitList "\n---\n" | first | fromYaml).rules | toYaml }}
+{{- end }}
