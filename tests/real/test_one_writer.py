@@ -28,16 +28,20 @@ def target(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Itera
     control_plane.kubectl("delete", "-k", MANIFESTS / "one-writer")
 
 
-def as_pod(control_plane: ControlPlane, namespace: str, pod: str) -> Api:
-    """A client with the token that a pod of ours would have."""
+def token_of_pod(control_plane: ControlPlane, namespace: str, pod: str) -> str:
+    """What a pod of ours would have, which is made for it."""
     container = {"name": "autoscaler", "image": "preheat"}
     body: Json = {"metadata": {"name": pod}, "spec": {"serviceAccountName": ACCOUNT, "containers": [container]}}
     made = control_plane.api.create(f"/api/v1/namespaces/{namespace}/pods", body)
     bound = {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": made["metadata"]["uid"]}
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{ACCOUNT}/token"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": bound}}
-    token = control_plane.api.create(path, request)["status"]["token"]
-    return Api(control_plane.url, ca=control_plane.ca, token=token)
+    token: str = control_plane.api.create(path, request)["status"]["token"]
+    return token
+
+
+def as_pod(control_plane: ControlPlane, namespace: str, pod: str) -> Api:
+    return Api(control_plane.url, ca=control_plane.ca, token=token_of_pod(control_plane, namespace, pod))
 
 
 def refusal(api: Api, target: Workload, replicas: int) -> str:
