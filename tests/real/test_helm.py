@@ -13,6 +13,7 @@ import yaml
 from tests.checkout import ROOT
 from tests.parts import build
 from tests.parts.control_plane import ControlPlane
+from tests.parts.processes import wait_until
 from tests.real.custom_resource import install
 from tests.real.test_manifests import HOME, MANIFESTS
 
@@ -141,10 +142,11 @@ def test_helm_installs_changes_and_removes_it(control_plane: ControlPlane, names
         found = control_plane.api.items(f"/apis/apps/v1/namespaces/{namespace}/deployments")
         return {each["metadata"]["name"]: each["status"].get("readyReplicas", 0) for each in found}
 
-    assert deployed() == {"preheat-autoscaler": 2, "preheat-extender": 2}
+    # Helm waits for all but those that may be unavailable.
+    wait_until(lambda: deployed() == {"preheat-autoscaler": 2, "preheat-extender": 2}, within=60, what="all pods ready")
     changed = helm("upgrade", "preheat", CHART, *where, *waits, values={"autoscaler": {"replicas": 3}})
     assert changed.returncode == 0, changed.stderr
-    assert deployed()["preheat-autoscaler"] == 3
+    wait_until(lambda: deployed()["preheat-autoscaler"] == 3, within=60, what="the third replica")
     listed = json.loads(helm("list", *where, "--output", "json").stdout)
     assert [(each["revision"], each["status"]) for each in listed] == [("2", "deployed")]
 
