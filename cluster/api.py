@@ -21,6 +21,7 @@ from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.config import ConfigException
 
 from cluster.errors import ClusterError, NotObservedError, RefusedError, WithheldError
+from cluster.tls import untrusted
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -201,6 +202,13 @@ class Api:
             return UnansweredError(f"the API server at {self.host} did not answer within {seconds:.2g} s")
         self._counters.errors["connection"] += 1
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            words = untrusted(
+                error.certificate_error,
+                authority="name its authority in the kubeconfig",
+                host="name it by a host that its certificate names",
+            )
+            return UnansweredError(f"the API server at {self.host} {words}")
         return UnansweredError(f"the API server at {self.host} could not be asked: {reason}")
 
     def _status_error(self, status: int, raw: bytes, retry_after: str | None) -> StatusError:

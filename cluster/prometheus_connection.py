@@ -27,6 +27,7 @@ from prometheus_api_client import PrometheusConnect
 
 from cluster.errors import NotObservedError
 from cluster.prometheus_session import session_for, unreadable_files
+from cluster.tls import untrusted
 from policies.scaling.resource import Prometheus as Settings
 
 MOST_AT_ONCE: Final = 4
@@ -302,13 +303,11 @@ def _refusal(response: requests.Response, body: Any, text: bytes) -> _TroubleErr
 
 def _tls_words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        why = str(error.verify_message).rstrip(".")
-        remedy = "name its authority in prometheus.caFile"
-        if "mismatch" in why:
-            remedy = "write the host that the certificate names into prometheus.url"
-        elif "expired" in why or "not yet valid" in why:
-            remedy = "renew it, or set the clocks right"
-        return f"shows a certificate that is not trusted ({why}): {remedy}"
+        return untrusted(
+            error,
+            authority="name its authority in prometheus.caFile",
+            host="write the host that the certificate names into prometheus.url",
+        )
     why = getattr(error, "reason", None) or str(error)
     if why in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return f"does not speak TLS ({why}): write http:// in prometheus.url if it is meant to be plain"

@@ -1,4 +1,7 @@
-"""TLS as a server, with certificates that may be replaced under way: a mounted secret is rotated in place."""
+"""TLS as a server, with certificates that may be replaced under way: a mounted secret is rotated in place.
+
+And the sentence about a certificate of somebody else that cannot be trusted.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,17 @@ class TlsFiles:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for path in (self.cert, self.key, self.client_ca) if path is not None)
+
+
+def untrusted(error: Exception, *, authority: str, host: str) -> str:
+    """What is wrong with a certificate, and what to do; the remedies that depend on who asks are given."""
+    why = str(getattr(error, "verify_message", error)).rstrip(".")
+    remedy = authority
+    if "mismatch" in why:
+        remedy = host
+    elif "expired" in why or "not yet valid" in why:
+        remedy = "renew it, or set the clocks right"
+    return f"shows a certificate that is not trusted ({why}): {remedy}"
 
 
 def files_of(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trustme
 
 from cluster.credentials import client_for
 from cluster.errors import NotObservedError, RefusedError
@@ -106,9 +109,27 @@ async def test_the_certificate_of_the_server_is_verified(tmp_path: Path) -> None
     assert await version(trusting) == "v1.36.3"
     for path in (api.kubeconfig(tmp_path / "other", ca=ELSEWHERE), api.kubeconfig(tmp_path / "none")):
         doubting = await Cluster.connect(path, pace=QUICK)
-        with pytest.raises(NotObservedError, match=r"could not be asked: .*certificate verify failed"):
+        with pytest.raises(NotObservedError, match=r"not trusted \(.*\): name its authority in the kubeconfig$"):
             await version(doubting)
     await api.stop()
+
+
+async def test_an_expired_certificate_of_the_server_is_told_in_a_sentence(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", not_after=datetime(2001, 1, 1, tzinfo=UTC)).configure_cert(shown)
+    api = KubernetesStandIn()
+    await api.start(shown)
+    try:
+        ca = authority.cert_pem.bytes().decode()
+        cluster = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig", ca=ca), pace=QUICK)
+        with pytest.raises(NotObservedError) as failure:
+            await version(cluster)
+    finally:
+        await api.stop()
+    assert str(failure.value).endswith(
+        " shows a certificate that is not trusted (certificate has expired): renew it, or set the clocks right"
+    )
 
 
 async def test_a_certificate_that_is_none_is_told_before_anything_is_sent(tmp_path: Path) -> None:

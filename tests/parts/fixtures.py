@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,11 @@ def new_namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 
 @contextmanager
-def running_prometheus(folder: Path, *, tls: bool = False, basic_auth: bool = False) -> Iterator[Prometheus]:
+def running_prometheus(
+    folder: Path, *, tls: bool = False, basic_auth: bool = False, certificate_ends: datetime | None = None
+) -> Iterator[Prometheus]:
     """Scrapes every second; nothing yet."""
-    running = Prometheus(folder, tls=tls, basic_auth=basic_auth)
+    running = Prometheus(folder, tls=tls, basic_auth=basic_auth, certificate_ends=certificate_ends)
     try:
         running.start()
         yield running

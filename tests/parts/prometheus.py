@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import requests
@@ -39,9 +40,16 @@ class Prometheus:
     """`start` it, hand it targets; `stop` and `start` again with or without what it stored."""
 
     def __init__(
-        self, folder: Path, *, scrape_seconds: float = 1.0, tls: bool = False, basic_auth: bool = False
+        self,
+        folder: Path,
+        *,
+        scrape_seconds: float = 1.0,
+        tls: bool = False,
+        basic_auth: bool = False,
+        certificate_ends: datetime | None = None,
     ) -> None:
         self.folder = folder
+        self._certificate_ends = certificate_ends
         self.binary = build.ensure(build.PROMETHEUS) / "prometheus"
         self.store = folder / "store"
         self.targets = folder / "targets"
@@ -120,6 +128,8 @@ class Prometheus:
     def _is_ready(self) -> bool:
         try:
             return self._get("/-/ready").status_code == 200
+        except requests.exceptions.SSLError:
+            return self._certificate_ends is not None  # it is there, and nobody can trust it
         except requests.RequestException:
             return False
 
@@ -144,7 +154,7 @@ class Prometheus:
             assert self.ca is not None
             authority = trustme.CA()
             authority.cert_pem.write_to_path(self.ca)
-            server = authority.issue_cert(HOST)
+            server = authority.issue_cert(HOST, not_after=self._certificate_ends)
             server.private_key_and_cert_chain_pem.write_to_path(self.folder / "server.pem")
             pem = str(self.folder / "server.pem")
             config["tls_server_config"] = {"cert_file": pem, "key_file": pem}

@@ -54,6 +54,28 @@ def test_a_bad_one_is_refused_in_a_sentence(served: ControlPlane, block: str, fi
     assert sentence in refusal(served.api, document)
 
 
+@pytest.mark.parametrize(("validation", "warns"), [("Warn", True), ("Ignore", False)])
+def test_without_strict_validation_what_is_unknown_is_pruned(
+    served: ControlPlane, namespace: str, validation: str, warns: bool
+) -> None:
+    """Strict is kubectl's default and refuses it; so a tool that does not validate meets this."""
+    document = copy.deepcopy(DOCUMENT)
+    document["metadata"] = {"name": "llama", "namespace": namespace}
+    document["spec"] |= {"maxReplica": 9, "maxReplicas": 8}
+    document["spec"]["prometheus"]["timeout"] = 3
+    answer = served.api.session.post(
+        f"{served.api.url}{collection(namespace)}", json=document, params={"fieldValidation": validation}, timeout=10
+    )
+    assert answer.status_code == 201, answer.text
+    warnings = answer.headers.get("Warning", "")
+    for field in ("spec.maxReplica", "spec.prometheus.timeout"):
+        assert (f'unknown field \\"{field}\\"' in warnings) is warns, warnings
+    kept = served.api.get(f"{collection(namespace)}/llama")["spec"]
+    assert "maxReplica" not in kept
+    assert "timeout" not in kept["prometheus"]
+    assert kept["maxReplicas"] == 8
+
+
 def test_kubectl_explains_lists_and_shows_it(served: ControlPlane, namespace: str) -> None:
     document = copy.deepcopy(DOCUMENT)
     document["metadata"] = {"name": "llama", "namespace": namespace}

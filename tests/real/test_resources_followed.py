@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.parts.fixtures import new_namespace
+from tests.parts.fixtures import new_namespace, running_prometheus
 from tests.parts.kubernetes_api import Json
 from tests.parts.processes import wait_until
 from tests.real.access import ACCOUNT, grant
@@ -99,6 +100,21 @@ def test_what_is_wrong_is_said_on_the_object_and_concerns_no_other(followed: Fol
         made.delete()
 
 
+def test_an_expired_certificate_of_its_prometheus_is_told_in_a_sentence(followed: Followed, tmp_path: Path) -> None:
+    target = followed.target("expired", replicas=2)
+    ended = datetime(2001, 1, 1, tzinfo=UTC)
+    with running_prometheus(tmp_path / "prometheus", tls=True, certificate_ends=ended) as prometheus:
+        made = followed.resource(target, prometheus={"url": prometheus.url, "caFile": str(prometheus.ca)}).create()
+        said = made.wait_condition("Ready", "False", "MetricsUnavailable")
+        assert said["message"] == (
+            f"Prometheus at {prometheus.url} shows a certificate that is not trusted (certificate has expired): "
+            "renew it, or set the clocks right"
+        )
+        followed.autoscaler.wait_turns(made.namespace + "/expired", 2)
+        assert target.desired == 2
+        made.delete()
+
+
 def test_a_fleet_at_rest_has_its_status_written_seldom(followed: Followed) -> None:
     target = followed.target("resting")
     with SimulatedPods(followed.control_plane, followed.prometheus, followed.namespace, app="resting"):
@@ -130,7 +146,8 @@ def test_what_a_quota_does_not_allow_is_told_and_not_asked_for(followed: Followe
     assert target.desired == 4
     api.delete(f"{quotas}/four-gpus")
     wait_until(lambda: target.desired == 6, within=60, what="its floor, where nothing forbids it")
-    made.wait_condition("ScalingLimited", "False")
+    said = made.wait_condition("ScalingLimited", "Unknown", "NodesUnseen")
+    assert 'lacks the right "list nodes"' in said["message"], "the rights of a namespace show no nodes"
     made.delete()
 
 
