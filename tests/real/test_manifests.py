@@ -31,7 +31,7 @@ pytestmark = pytest.mark.cluster
 
 MANIFESTS = ROOT / "manifests"
 HOME = "preheat-system"
-INSTALLED = ("base", "monitoring", "overlays/second-scheduler", "overlays/hpa", "overlays/keda")
+INSTALLED = ("base", "monitoring", "overlays/second-scheduler", "overlays/hpa", "overlays/keda", "overlays/wake")
 MIGRATED = sorted((MANIFESTS / "migrate" / "from").glob("*.yaml"))
 
 
@@ -139,7 +139,9 @@ def test_what_people_have_and_what_it_becomes_are_taken(cluster: ControlPlane, t
     assert said.startswith("vllmautoscaler.autoscaling.preheat.dev/")
 
 
-@pytest.mark.parametrize("path", ["publish/hpa/hpa.yaml", "publish/keda/scaled-object.yaml", "floor/role.yaml"])
+@pytest.mark.parametrize(
+    "path", ["publish/hpa/hpa.yaml", "publish/keda/scaled-object.yaml", "floor/role.yaml", "wake/waker.yaml"]
+)
 def test_what_others_follow_us_with_is_taken(cluster: ControlPlane, path: str) -> None:
     assert len(apply(cluster, MANIFESTS / path)) == 1
 
