@@ -20,6 +20,7 @@ from autoscaler.check import objective_notes, series_problem, wrong_queries
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine as examine_file
 from autoscaler.config import missing_files
+from autoscaler.nodes import REMEDY, fitting
 from autoscaler.program import LEASE
 from autoscaler.publish.numbers import METRIC
 from autoscaler.publish.registration import obstacle
@@ -31,6 +32,7 @@ from cluster.errors import ClusterError
 from cluster.files import ConfigError
 from cluster.findings import Findings
 from cluster.kubernetes import Cluster
+from cluster.objects import TargetState
 from cluster.prometheus import CLOCKS_AGREE_WITHIN_SECONDS, Prometheus
 from cluster.prometheus_queries import matching
 from policies.scaling.observation import PodStage
@@ -261,6 +263,7 @@ async def _look_at_target(
     if client is not None:
         await _look_at_samples(resource, cluster, client, findings)
     await _look_for_rivals(resource, cluster, findings)
+    await _look_at_nodes(resource, cluster, state, findings)
     await _look_at_pods(resource, cluster, client, state.desired, findings)
 
 
@@ -316,6 +319,31 @@ async def _look_for_rivals(resource: VLLMAutoscaler, cluster: Cluster, findings:
             key,
             f"HPA {names} scales it too, and is yielded to: delete it (or its ScaledObject), or write mode: Shadow, "
             "Publish or Floor",
+        )
+
+
+async def _look_at_nodes(resource: VLLMAutoscaler, cluster: Cluster, state: TargetState, findings: Findings) -> None:
+    """Whether all that may still be asked for would find a node."""
+    spec, key, ask = resource.spec, resource.key, state.ask
+    if spec.mode is not Mode.ACTIVE or ask is None or ask.demand.gpus == 0:
+        return
+    try:
+        if adds := await cluster.node_autoscalers.name():
+            findings.ok(key, f"{adds} adds nodes for pods that wait")
+            return
+        await cluster.gpu_nodes.whole()
+    except ClusterError as error:
+        findings.warn(key, f"whether more of its pods fit on nodes is not seen, and limits nothing: {error}: {REMEDY}")
+        return
+    alive = sum(pod.stage is not PodStage.TERMINATING for pod in state.pods)
+    found = fitting(ask, cluster.gpu_nodes, spec.max_replicas - alive)
+    if not found.sentence:
+        findings.ok(key, "nodes have GPUs for all that maxReplicas allows")
+    else:
+        findings.warn(
+            key,
+            f"of its {spec.max_replicas} maxReplicas there are {alive}, and {found.sentence}: add nodes, lower "
+            "maxReplicas, or set maxUnschedulable where something unseen adds nodes",
         )
 
 

@@ -70,6 +70,8 @@ class Nodes:
 
 def fitting(ask: Ask, nodes: GpuNodes, enough: int) -> Fitting:
     """How many more such pods fit, counted no further than to `enough`."""
+    if enough <= 0:
+        return Fitting(0)
     further = elsewhere = here = largest = 0
     refused: Counter[Reason] = Counter()
     for facts, names in nodes.alike(ask.outranks):
@@ -95,10 +97,10 @@ def _sentence(
     ask: Ask, nodes: int, further: int, elsewhere: int, here: int, largest: int, refused: Counter[Reason]
 ) -> Iterator[str]:
     each, free_in_all = f"{ask.demand.gpus} {ask.demand.resource}", here + elsewhere
-    yield f"{further} more fit on nodes now, each with {each}, of which {free_in_all} are free on {nodes} nodes"
+    yield f"nodes take {further} more now, each with {each}, of which {free_in_all} are free on {nodes} nodes"
     if elsewhere:
         yield f"{elsewhere} of them where its nodeSelector, affinity or tolerations do not let it"
     if largest and further == 0:
         yield f"at most {largest} on one node"
     for reason, count in refused.most_common(2):
-        yield f"{count} nodes refused: {reason.value}"
+        yield f"refused on {count}: {reason.value}"

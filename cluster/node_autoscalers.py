@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from datetime import datetime
 from typing import Any, Final
 
 from cluster.api import Api, StatusError, meaning
+from cluster.errors import ClusterError, NotObservedError
 
 BELIEVED_SECONDS: Final = 60.0
 """How long an answer is believed."""
+UNTIL_ASKED_AGAIN_SECONDS: Final = 15.0
+"""After none, such as a right that was missing."""
 STALE_SECONDS: Final = 900.0
 """cluster-autoscaler writes every 10 s; one that has not for so long is gone, or adds no node now."""
 STATUS: Final = "/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status"
@@ -20,19 +24,31 @@ _GO_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\
 
 
 class NodeAutoscalers:
-    """Of one cluster; asked at most once a minute."""
+    """Of one cluster; asked once for all who want to know."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._found = ""
-        self._looked_at = float("-inf")
+        self._problem: ClusterError | None = None
+        self._believed_until = float("-inf")
+        self._asking = asyncio.Lock()
 
     async def name(self) -> str:
         """Of the one that is seen, "" where there is none; a ClusterError where it cannot be told."""
-        if time.monotonic() - self._looked_at > BELIEVED_SECONDS:
-            self._found = await self._look()
-            self._looked_at = time.monotonic()
+        async with self._asking:
+            if time.monotonic() >= self._believed_until:
+                await self._ask()
+        if self._problem is not None:
+            raise NotObservedError(str(self._problem)) from self._problem
         return self._found
+
+    async def _ask(self) -> None:
+        try:
+            self._found, self._problem = await self._look(), None
+        except ClusterError as error:
+            self._problem = error
+        believed = BELIEVED_SECONDS if self._problem is None else UNTIL_ASKED_AGAIN_SECONDS
+        self._believed_until = time.monotonic() + believed
 
     async def _look(self) -> str:
         try:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.events import Announcement
+from autoscaler.nodes import Nodes
 from autoscaler.service import Service, Target, target_of
 from autoscaler.telemetry import Telemetry
 from cluster.kubernetes import Cluster
@@ -122,7 +123,8 @@ class Stack:
         return self.now
 
     def _target_of(self, stated: VLLMAutoscaler) -> Target:
-        fleet = ClusterFleet(stated, self.cluster, self._readings, self._pasts, clock=self._clock)
+        nodes = Nodes(self.cluster.gpu_nodes, self.cluster.node_autoscalers)
+        fleet = ClusterFleet(stated, self.cluster, self._readings, self._pasts, nodes=nodes, clock=self._clock)
 
         async def tell(said: Announcement) -> None:
             self.events.append(said)
@@ -153,11 +155,14 @@ class Stack:
         for number, name in enumerate(names):
             if name not in self.engines:
                 self.engines[name] = Engine()
-                self.api.put(ready_pod(self.replica_set, name, at=START - 3_600, ip=f"10.0.0.{number}"))
+                self.api.put(self.pod(name, f"10.0.0.{number}"))
         self.prometheus.pods = [
             StandInPod("inference", name, f"10.0.0.{number}", engine.page)
             for number, (name, engine) in enumerate(sorted(self.engines.items()))
         ]
+
+    def pod(self, name: str, ip: str) -> Object:
+        return ready_pod(self.replica_set, name, at=START - 3_600, ip=ip)
 
     async def followed(self) -> None:
         """Wait until the watches show what the API server holds."""

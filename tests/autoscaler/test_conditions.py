@@ -14,7 +14,7 @@ from autoscaler.loop import Outcome, Turn
 from autoscaler.reporter import REFRESH_SECONDS, Reporter
 from cluster.errors import NotObservedError
 from policies.scaling.decision import Binding, Decision
-from policies.scaling.observation import Interval, Observation, Pod, PodSample, PodStage, SampleState
+from policies.scaling.observation import Interval, Limit, Observation, Pod, PodSample, PodStage, Room, SampleState
 from policies.scaling.resource import VLLMAutoscaler
 from policies.scaling.status import Status
 from tests.autoscaler.worlds import EMPTY, START, policy, resource
@@ -69,6 +69,11 @@ def decided(**changes: Any) -> Turn:
     return replace(RESCALED, decision=replace(DECIDED, **changes))
 
 
+def cut(limit: Limit) -> Turn:
+    seen = replace(SEEN, room=Room(5, "full", limit))
+    return replace(decided(binding=Binding.ROOM, clips=("cut from 9 to 5: full",)), observation=seen)
+
+
 NO_PROMQL = "prometheus.arrivals (x() could not be read: parse error"
 HOMELESS = Pod("p", PodStage.UNSCHEDULABLE, START)
 
@@ -88,6 +93,10 @@ HOMELESS = Pod("p", PodStage.UNSCHEDULABLE, START)
         (saw(pods=(HOMELESS,)), "ScalingLimited True Unschedulable"),
         (decided(binding=Binding.CEILING, clips=("cut from 9 to 5",)), "ScalingLimited True TooManyReplicas"),
         (decided(clips=("one step up is 2",)), "ScalingLimited True StepLimited"),
+        (cut(Limit.QUOTA), "ScalingLimited True QuotaExhausted"),
+        (cut(Limit.NODES), "ScalingLimited True NoNodeFits"),
+        (cut(Limit.WAITING), "ScalingLimited True Unschedulable"),
+        (saw(room_unseen="no right"), "ScalingLimited Unknown NodesUnseen"),
     ],
 )
 def test_what_went_otherwise_is_a_condition(turn: Turn, expected: str) -> None:

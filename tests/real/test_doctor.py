@@ -83,6 +83,7 @@ def test_a_chain_that_is_whole_and_each_link_that_is_not(chain: Chain) -> None:
         "asks for 2 replicas, 2 pods are ready",
         "each of 2 ready pods has a fresh sample",
         "nobody else scales it",
+        "nodes have GPUs for all that maxReplicas allows",
         "its probes let it load as long as it takes",
         "its pods have time to end what they do",
     ):

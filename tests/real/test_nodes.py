@@ -12,7 +12,7 @@ from tests.parts.control_plane import ControlPlane
 from tests.parts.processes import wait_until
 from tests.parts.prometheus import Prometheus
 from tests.real.access import ACCOUNT, MANIFESTS, apply_shipped
-from tests.real.autoscaler_process import Autoscaler
+from tests.real.autoscaler_process import Autoscaler, preheat
 from tests.real.custom_resource import Resource, give_lease_back, install
 from tests.real.workloads import Workload, pods_of, resource
 
@@ -72,7 +72,7 @@ def tensor_parallel(target: Workload, replicas: int, pool: Pool) -> None:
 def test_what_no_node_takes_is_told_and_asked_for_when_a_node_comes(
     control_plane: ControlPlane, prometheus: Prometheus, namespace: str, pool: Pool, tmp_path: Path
 ) -> None:
-    """With the shipped rights and no other, which `doctor` sees, too."""
+    """With the shipped rights and no other."""
     install(control_plane)
     pool.add()
     pool.add()
@@ -86,10 +86,12 @@ def test_what_no_node_takes_is_told_and_asked_for_when_a_node_comes(
     with Autoscaler(tmp_path / "run", None, kubeconfig, options=("--namespace", namespace)) as autoscaler:
         said = made.wait_condition("ScalingLimited", "True", "NoNodeFits")
         assert "cut from 6 to 4: " in said["message"]
-        assert "more fit on nodes now, each with 2 nvidia.com/gpu" in said["message"]
+        assert "more now, each with 2 nvidia.com/gpu" in said["message"]
         wait_until(lambda: target.ready == 4, within=60, what="as many as fit")
         autoscaler.wait_turns(target.key, 3)
         assert target.desired == len(target.pods()) == 4
+        found = preheat("doctor", "--kubeconfig", control_plane.kubeconfig("admin"), "--namespace", namespace).stdout
+        assert "of its 6 maxReplicas there are 4, and nodes take 0 more now" in found
         pool.add()
         wait_until(lambda: target.ready == 6, within=60, what="all, with a node more")
         made.wait_condition("ScalingLimited", "False")
