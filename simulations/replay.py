@@ -48,6 +48,8 @@ class Preheat:
     """Our own policy, with the very functions that the autoscaler's loop calls."""
 
     policy: ScalingPolicy
+    hears_gateway: bool = True
+    """Whether it is told of requests that wait at the gateway, as by a wake query or a router's counter."""
 
     @property
     def reads_histograms(self) -> bool:
@@ -55,12 +57,15 @@ class Preheat:
 
     @classmethod
     def of(cls, spec: Spec, *, tick_seconds: float = 15.0) -> Preheat:
-        return cls(ScalingPolicy.of(spec, tick_seconds=tick_seconds))
+        hears = spec.wake.query is not None or spec.prometheus.arrivals is not None
+        return cls(ScalingPolicy.of(spec, tick_seconds=tick_seconds), hears)
 
     def begin(self) -> History:
         return History()
 
     def decide(self, observation: Observation, state: History) -> tuple[Decision, History]:
+        if not self.hears_gateway:
+            observation = replace(observation, wake=None)
         done = state.activity(observation, self.policy)
         decision = judge(observation, done, state, self.policy)
         return decision, state.after(observation, done, decision, self.policy)

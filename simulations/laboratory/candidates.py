@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.files import ConfigError
-from policies.scaling.resource import Prometheus, ScaleTargetRef, Spec
+from policies.scaling.resource import Prometheus, ScaleTargetRef, Spec, Wake
 from simulations import peers
 from simulations.laboratory.scenario import Scenario
 from simulations.policy_files.files import STARTS_AT, policies_of
@@ -129,18 +129,19 @@ def _static(spec: str, number: str) -> Candidate:
 
 def _preheat(scenario: Scenario) -> Candidate:
     """The default resource, with the objectives and bounds of the replay."""
-    least = max(1, scenario.min_replicas)
     spec = Spec(
         scale_target_ref=ScaleTargetRef(name="replayed"),
-        min_replicas=least,
+        min_replicas=scenario.min_replicas,
         max_replicas=scenario.max_replicas,
         objectives=scenario.objectives,
         cold_start_seconds=scenario.cold_start_seconds or None,
         prometheus=Prometheus(url="http://prometheus:9090"),
+        wake=Wake(query="the requests that wait at the gateway"),
     )
-    notes = () if scenario.min_replicas else ("Preheat does not scale to zero: it keeps one replica.",)
+    idle = f"Preheat rests at zero after {spec.idle_seconds:g} s of idleness, and requests at the gateway wake it."
+    notes = () if scenario.min_replicas else (idle,)
     policy = Preheat.of(spec, tick_seconds=scenario.tick_seconds)
-    return Candidate("preheat", _LABELS["preheat"], policy, least, scenario.max_replicas, notes)
+    return Candidate("preheat", _LABELS["preheat"], policy, scenario.min_replicas, scenario.max_replicas, notes)
 
 
 def _nearest(name: str) -> str:

@@ -211,7 +211,8 @@ class SimulatedFleet:
         if histograms == "whole":
             samples = self._whole(samples)
         pods = tuple(self._pod(member, samples, before) for member in self._members)
-        return Observation(time=self.time, desired=self._desired, pods=pods, model_name=self.engine.model)
+        wake = self.scrapes.at_gateway(self.time)
+        return Observation(time=self.time, desired=self._desired, pods=pods, model_name=self.engine.model, wake=wake)
 
     def _pod(self, member: _Member, samples: dict[int, PodSample], before: dict[str, PodSample | None]) -> Pod:
         now = self._now

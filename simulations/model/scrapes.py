@@ -48,6 +48,7 @@ class Scrapes:
         """When it was; None before the first."""
         self.rows: Ints = servers.numbers[:0, : kernel.PHASE].copy()
         """The counters then, a row a slot."""
+        self._at_gateway = 0
         self._missed: list[bool] = []
         self._broken: list[bool] = []
 
@@ -65,6 +66,7 @@ class Scrapes:
         used = self._servers.slots_used
         self.at = at
         self.rows = self._servers.numbers[:used, : kernel.PHASE].copy()
+        self._at_gateway = self._servers.at_gateway
         self._kv = [self._servers.kv_cache_usage(slot) for slot in range(used)]
         told = self._scraping
         self._missed = self._broken = [False] * used
@@ -76,6 +78,12 @@ class Scrapes:
     def is_before(self, time: int) -> bool:
         """Whether nothing was scraped since that time, in picoseconds."""
         return self.at is None or picoseconds(self.at) < time
+
+    def at_gateway(self, now: float) -> float | None:
+        """Requests that the gateway held then, for want of a ready replica; None where that is too long ago."""
+        if self.at is None or now - self.at > self._scraping.stale_after_seconds:
+            return None
+        return float(self._at_gateway)
 
     def samples(self, now: float, *, histograms: bool) -> dict[int, PodSample]:
         """By slot, what is shown of the pods that were ready then."""

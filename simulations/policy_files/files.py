@@ -25,6 +25,7 @@ KEDA_LABEL = "our re-implementation of KEDA (v2.21.0) over Kubernetes HPA (v1.36
 STARTS_AT = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 """Wall time of a trace's time 0 where nobody says another: midnight before a Monday."""
 REMEDY = "write an HorizontalPodAutoscaler, a ScaledObject or a VLLMAutoscaler"
+DEAF = "nothing wakes it here, where nobody sends POST /wake; name a signal in wake.query or prometheus.arrivals"
 _KINDS = ("HorizontalPodAutoscaler", "ScaledObject", "VLLMAutoscaler")
 
 
@@ -130,7 +131,11 @@ def _of(
         case "VLLMAutoscaler":
             spec = read(document).spec
             policy = Preheat.of(spec, tick_seconds=tick_seconds)
-            yield NamedPolicy(title, "Preheat", "", (), policy, spec.min_replicas, spec.max_replicas)
+            notes: tuple[str, ...] = ()
+            if spec.min_replicas == 0:
+                woken = "requests that wait at the gateway wake it" if policy.hears_gateway else DEAF
+                notes = (f"{title} rests at zero after {spec.idle_seconds:g} s of idleness: {woken}.",)
+            yield NamedPolicy(title, "Preheat", "", notes, policy, spec.min_replicas, spec.max_replicas)
         case _:
             near = hint(kind, list(_KINDS))
             raise FieldsError([f"kind is '{kind}': {near if kind else REMEDY}"])
