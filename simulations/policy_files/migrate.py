@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import yaml
@@ -26,7 +26,13 @@ from simulations.policy_files.measures import Measure
 from simulations.policy_files.metric_names import Definitions, NoDefinitions
 from simulations.policy_files.migrate_text import Fate, Floor, Migrated, Said
 from simulations.policy_files.promql import Aggregate, Binary, Call, Expression, Number, selectors
-from simulations.policy_files.scaled_object import DEFAULT_MAX_REPLICAS, ReadScaledObject, read_scaled_object
+from simulations.policy_files.rest import Rest, rest_of
+from simulations.policy_files.scaled_object import (
+    DEFAULT_MAX_REPLICAS,
+    NEVER_WAKES,
+    ReadScaledObject,
+    read_scaled_object,
+)
 
 R = TypeVar("R")
 
@@ -110,9 +116,7 @@ def _of_hpa(document: Mapping[str, Any], url: str | None, metrics: Definitions) 
         told.take(f"metrics[{number}] {was.name}, {kind} {was.target:g}", measure)
     fewest = Said(1, "it said nothing, which is 1") if "minReplicas" not in spec else Said(least, "as it was")
     if least == 0:
-        fewest = Said(
-            1, "was 0, which an HPA takes only with the gate HPAScaleToZero; at zero no pod tells of a request"
-        )
+        fewest = Said(1, "was 0; at zero no pod tells of a request, so name in wake.query what does, and write 0 again")
     told.behave(_mapping(spec, "behavior"), "behavior")
     server = Said(url, "as you said") if url else _URL_UNKNOWN
     return told.migrated(document, fewest, Said(one.written.hpa.max_replicas, "as it was"), server)
@@ -149,7 +153,9 @@ def _of_scaled_object(document: Mapping[str, Any], url: str | None, metrics: Def
     triggers = law.scaled_object.triggers if kept and isinstance(law, WrittenKeda) else ()
     said = 'a query for it answers nothing, which KEDA takes for 0 unless ignoreNullValues is "false"'
     told.wrong += _named(one.notes, said)
-    told.wrong += one.mistakes
+    rest = rest_of(spec)
+    told.wrong += [each for each in one.mistakes if not (rest and each.startswith(NEVER_WAKES))]
+    told.rest = rest
     for number, trigger in zip(kept, triggers, strict=True):
         fields = spec["triggers"][number]
         name = f"triggers[{number}] {fields.get('type')}{f' {trigger.name}' if fields.get('name') else ''}"
@@ -159,22 +165,29 @@ def _of_scaled_object(document: Mapping[str, Any], url: str | None, metrics: Def
             told.take(f"{name}, {shown}, {kind} {fields['metadata']['threshold']}", trigger.measure)
         else:
             told.schedule(name, fields["metadata"], trigger.replicas, one.max_replicas)
-    told.fates += _other_fields(spec, sorted(paused))
+    wakes = {f"triggers[{number}]" for number in (rest.wakes if rest else ())}
+    told.fates = [
+        replace(fate, became=f"wake.query below; else {fate.became}") if fate.line in wakes else fate
+        for fate in told.fates
+    ]
+    told.fates += _other_fields(spec, sorted(paused), rest)
     behavior = _mapping(_mapping(_mapping(spec, "advanced"), "horizontalPodAutoscalerConfig"), "behavior")
     told.behave(behavior, "advanced.horizontalPodAutoscalerConfig.behavior")
     most = Said(one.max_replicas, "as it was")
     if "maxReplicaCount" not in spec:
         most = Said(DEFAULT_MAX_REPLICAS, "KEDA's own, as it named none: lower it to what your GPUs hold")
-    return told.migrated(document, _fewest(spec), most, _server(spec, url, told))
+    return told.migrated(document, _fewest(spec, rest), most, _server(spec, url, told))
 
 
 _ANY_TRIGGER = {"type": "prometheus", "metadata": {"query": "sum(vllm:num_requests_waiting)", "threshold": "1"}}
 
 
-def _fewest(spec: Mapping[str, Any]) -> Said:
+def _fewest(spec: Mapping[str, Any], rest: Rest | None) -> Said:
     least = spec.get("minReplicaCount", 0)
+    if rest:
+        return Said(0, "it rests at 0, as it did")
     if least == 0:
-        return Said(1, "rested at 0: vLLM's own metrics wake nobody there, as no pod tells them")
+        return Said(1, "rested at 0, and nothing in it could wake it: name in wake.query what does, and write 0 again")
     if "idleReplicaCount" in spec:
         return Said(least, "its minReplicaCount; idleReplicaCount, below it, has no equal here")
     return Said(least, "its minReplicaCount")
@@ -201,11 +214,11 @@ def _server(spec: Mapping[str, Any], url: str | None, told: _Told) -> Said:
     return Said(servers[0], "its serverAddress")
 
 
-def _other_fields(spec: Mapping[str, Any], paused: Sequence[str]) -> Iterator[Fate]:
+def _other_fields(spec: Mapping[str, Any], paused: Sequence[str], rest: Rest | None) -> Iterator[Fate]:
     """What stands beside triggers and bounds."""
     fates = {
         "pollingInterval": "left out: `preheat autoscaler --tick` says how often is decided, 15 s by default",
-        "cooldownPeriod": "left out: it is the wait before rest at zero",
+        "cooldownPeriod": "idleSeconds below" if rest else "left out: it is the wait before rest at zero",
         "initialCooldownPeriod": "left out: it is the wait before the first rest at zero",
         "idleReplicaCount": "left out: nothing here rests below minReplicas",
         "fallback": "left out: what cannot be read is never taken for a number; the fleet is held meanwhile",
@@ -234,6 +247,7 @@ class _Told:
     attainment: Said | None = None
     window: Said | None = None
     floors: list[Floor] = field(default_factory=list)
+    rest: Rest | None = None
 
     def schedule(self, name: str, metadata: Mapping[str, str], replicas: int, most: int) -> None:
         """A cron trigger; KEDA never goes beyond its maximum either."""
@@ -293,6 +307,8 @@ class _Told:
             attainment=self.attainment or Said(ATTAINMENT, "the share of requests that keep both"),
             server=server,
             window=self.window,
+            idle=self.rest.idle if self.rest else None,
+            wake=self.rest.query if self.rest else None,
             floors=tuple(self.floors),
             wrong=tuple(dict.fromkeys(self.wrong)),
             fates=tuple(self.fates),

@@ -55,6 +55,8 @@ class Migrated:
     attainment: Said
     server: Said
     window: Said | None
+    idle: Said | None
+    wake: Said | None
     floors: tuple[Floor, ...]
     wrong: tuple[str, ...]
     fates: tuple[Fate, ...]
@@ -135,6 +137,11 @@ def _document(one: Migrated) -> Iterator[str]:
     yield _line("    attainment", one.attainment)
     yield "  prometheus:"
     yield _line("    url", one.server)
+    if one.idle:
+        yield _line("  idleSeconds", one.idle)
+    if one.wake:
+        yield "  wake:"
+        yield _line("    query", one.wake)
     if one.window:
         yield "  behavior:"
         yield "    scaleDown:"

@@ -36,6 +36,7 @@ from simulations.policy_files.scrapes import Needs
 from simulations.replay import Schedule as FixedReplicas
 
 MetricType = Literal["AverageValue", "Value"]
+NEVER_WAKES = "at zero replicas nothing of what its triggers read is there, so it can never wake from zero"
 DEFAULT_MAX_REPLICAS = 100
 
 
@@ -342,8 +343,7 @@ def _mended(told: ScaledObject, least: int) -> tuple[list[str], ScaledObject]:
         isinstance(trigger, PrometheusTrigger) and is_gone_at_zero(trigger.measure.tree) for trigger in told.triggers
     ):
         wrong.append(
-            "at zero replicas nothing of what its triggers read is there, so it can never wake from zero: "
-            f"a least of {max(1, told.min_replicas)} is the only way to keep serving by such a signal"
+            f"{NEVER_WAKES}: a least of {max(1, told.min_replicas)} is the only way to keep serving by such a signal"
         )
         new = replace(new, idle_replicas=None, min_replicas=max(1, told.min_replicas))
     return wrong, new

@@ -15,7 +15,7 @@ import preheat
 from policies.scaling.resource import Mode, VLLMAutoscaler
 from policies.scaling.resource_reading import read
 from tests.checkout import ROOT
-from tests.simulations.policy_files.written import hpa, pods_metric, scaled_object, trigger
+from tests.simulations.policy_files.written import WAITING, hpa, pods_metric, scaled_object, trigger
 
 FROM = ROOT / "manifests" / "migrate" / "from"
 TPOT = "vllm:request_time_per_output_token_seconds_bucket"
@@ -192,6 +192,43 @@ def test_everything_else_of_a_scaled_object_is_named() -> None:
         assert said in story
     other, _ = made(yaml.safe_dump(document), "--prometheus", "http://thanos:9090")
     assert other.spec.prometheus.url == "http://thanos:9090"
+
+
+GATEWAY = 'sum(rate(nginx_ingress_controller_requests{ingress="dev"}[2m]))'
+CRON = '{type: cron, metadata: {timezone: UTC, start: "0 8 * * *", end: "0 18 * * *", desiredReplicas: "2"}}'
+
+
+BUSY = trigger("sum(vllm:num_requests_running)", "1000")
+
+
+def test_rest_at_zero_stays_rest_where_something_wakes_it() -> None:
+    resource, story = made(scaled_object(trigger(GATEWAY, "1000"), BUSY, spec="cooldownPeriod: 600"))
+    assert (resource.spec.min_replicas, resource.spec.idle_seconds) == (0, 600)
+    assert resource.spec.wake.query == f"{GATEWAY} or vector(0)"
+    assert "triggers[0]: wake.query below; else left out" in story
+    assert "cooldownPeriod: idleSeconds below" in story
+    assert "never wake from zero" not in story
+    by_calendar, _ = made(scaled_object(CRON, spec="minReplicaCount: 0"))
+    assert (by_calendar.spec.min_replicas, by_calendar.spec.wake.query) == (0, None)
+    assert by_calendar.spec.idle_seconds == 300, "KEDA's own"
+    at_once, _ = made(scaled_object(CRON, spec="cooldownPeriod: 0"))
+    assert at_once.spec.idle_seconds == 1
+
+
+def test_what_wakes_is_what_keda_would_call_active() -> None:
+    active = trigger(GATEWAY, "1000", metadata=", activationThreshold: '0.5'")
+    assert made(scaled_object(active))[0].spec.wake.query == f"({GATEWAY}) > bool 0.5 or vector(0)"
+    both, story = made(scaled_object(trigger(GATEWAY), trigger("queued")))
+    assert both.spec.wake.query == f"sum({GATEWAY} or vector(0)) + sum(queued or vector(0))"
+    assert "triggers[1]: wake.query below" in story
+
+
+@pytest.mark.parametrize("query", [f"sum({WAITING})", "sum(vllm_requests_waiting)", "vector(1)"])
+def test_what_goes_with_the_pods_wakes_nobody_so_one_replica_stays(query: str) -> None:
+    text = scaled_object(trigger(query), BUSY, spec="minReplicaCount: 0")
+    resource, _ = made(text)
+    assert (resource.spec.min_replicas, resource.spec.wake.query) == (1, None)
+    assert "nothing in it could wake it: name in wake.query what does, and write 0 again" in migrate(text).output
 
 
 def test_a_list_becomes_as_many_documents() -> None:
