@@ -168,7 +168,10 @@ class ClusterFleet:
         try:
             reading = await self._readings.ask(self._resource.key, question)
         except NotObservedError as error:
-            raise MetricsNotObservedError(str(error)) from error
+            if not self._rests(state):
+                raise MetricsNotObservedError(str(error)) from error
+            # At zero there is nothing to be measured, and who asks by name is heard all the same.
+            reading = Reading({}, problems=(str(error),))
         seen = observation(self._clock(), state, reading)
         room, unseen = await self._room(state, seen)
         self._seen = replace(seen, room=room, room_unseen=unseen, kept=await self._kept(state))
@@ -201,6 +204,10 @@ class ClusterFleet:
             by_nodes, unseen = await self._nodes.room(self._namespace, state, seen, spec.max_replicas)
         by_quota = await self._kubernetes.room(self._namespace, state)
         return narrowest(by_quota, by_nodes, beside_waiting(seen, spec.max_unschedulable)), unseen
+
+    def _rests(self, state: TargetState) -> bool:
+        """Whether it is at zero as it may be."""
+        return self._resource.spec.min_replicas == 0 and state.desired == 0 and not state.pods
 
     async def _kept(self, state: TargetState) -> Kept | None:
         """What must stay: all while pods still drain, or where what a budget keeps cannot be seen."""
