@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from autoscaler.events import Announcement
 from autoscaler.fleet import MetricsNotObservedError
+from autoscaler.gpu_budgets import GpuBudgets
 from autoscaler.nodes import Nodes
 from autoscaler.together import Together
 from cluster.errors import ClusterError, NotObservedError, WithheldError
@@ -130,6 +131,7 @@ class ClusterFleet:
         pasts: Pasts,
         *,
         nodes: Nodes | None = None,
+        budgets: GpuBudgets | None = None,
         clock: Clock = time,
     ) -> None:
         """Without `nodes` nobody looks whether more pods would fit on any."""
@@ -140,6 +142,7 @@ class ClusterFleet:
         self._readings = readings
         self._pasts = pasts
         self._nodes = nodes
+        self._budgets = budgets or GpuBudgets()
         self._clock = clock
         self._uid = ""
         self.conflict: Conflict | None = None
@@ -174,7 +177,11 @@ class ClusterFleet:
             reading = Reading({}, problems=(str(error),))
         seen = observation(self._clock(), state, reading)
         room, unseen = await self._room(state, seen)
-        self._seen = replace(seen, room=room, room_unseen=unseen, kept=await self._kept(state))
+        kept = await self._kept(state)
+        # Last of all: what is left of a budget may be another's as soon as somebody else's turn goes on.
+        self._budgets.saw(self._resource.key, state.desired, len(state.pods), state.gpus)
+        room = narrowest(room, self._budgets.room(self._resource.key))
+        self._seen = replace(seen, room=room, room_unseen=unseen, kept=kept)
         return self._seen
 
     async def scale(self, expected: int, replicas: int) -> None:
@@ -184,6 +191,7 @@ class ClusterFleet:
             raise WithheldError("it is paused, until spec.paused is false again", kind="paused")
         if self.conflict and spec.on_conflict is OnConflict.YIELD:
             raise WithheldError(self.conflict.sentence, kind="conflict")
+        self._budgets.asks(self._resource.key, replicas)
         if replicas < expected:
             await self._choose_victims(expected - replicas)
         try:

@@ -336,7 +336,7 @@ async def _look_at_nodes(resource: VLLMAutoscaler, cluster: Cluster, state: Targ
         findings.warn(key, f"whether more of its pods fit on nodes is not seen, and limits nothing: {error}: {REMEDY}")
         return
     alive = sum(pod.stage is not PodStage.TERMINATING for pod in state.pods)
-    found = fitting(ask, cluster.gpu_nodes, spec.max_replicas - alive)
+    found = fitting(ask, cluster.gpu_nodes, (spec.max_replicas - alive) * ask.pods)
     if not found.sentence:
         findings.ok(key, "nodes have GPUs for all that maxReplicas allows")
     else:

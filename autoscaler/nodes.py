@@ -58,8 +58,8 @@ class Nodes:
         self._told = ""
         alive = [pod.name for pod in seen.pods if pod.stage is not PodStage.TERMINATING]
         placed = sum(self._gpu_nodes.hosts(f"{namespace}/{name}") for name in alive)
-        found = fitting(ask, self._gpu_nodes, max(0, most - placed))
-        return on_nodes(seen, placed, found.further, found.sentence), ""
+        found = fitting(ask, self._gpu_nodes, max(0, most - placed) * ask.pods)
+        return on_nodes(seen, placed, found.further // ask.pods, found.sentence), ""
 
     def _unseen(self, problem: str) -> str:
         if problem != self._told:

@@ -19,6 +19,7 @@ from typing import Final, NoReturn
 from autoscaler.controller import Controller
 from autoscaler.endings import Endings
 from autoscaler.floor import FloorKeeper
+from autoscaler.gpu_budgets import GpuBudgets
 from autoscaler.journal import Journal
 from autoscaler.leadership import Leadership
 from autoscaler.nodes import Nodes
@@ -111,7 +112,17 @@ async def serve(options: Options) -> None:
         telemetry.sources.append(servers.numbers)
         service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal)
         nodes = Nodes(cluster.gpu_nodes, cluster.node_autoscalers)
-        targets = Targets(cluster, servers, service, numbers, floors, Endings(cluster), nodes, options.tick_seconds)
+        targets = Targets(
+            cluster,
+            servers,
+            service,
+            numbers,
+            floors,
+            Endings(cluster),
+            nodes,
+            GpuBudgets(),
+            options.tick_seconds,
+        )
         web, port = await listen(application(service), options.host, options.port)
         parts.push_async_callback(web.cleanup)
         leadership = _leadership(options, cluster)

@@ -11,6 +11,7 @@ from autoscaler.conflict_news import ConflictNews
 from autoscaler.endings import Endings
 from autoscaler.events import Announcement
 from autoscaler.floor import FloorKeeper
+from autoscaler.gpu_budgets import GpuBudgets
 from autoscaler.loop import Turn
 from autoscaler.nodes import Nodes
 from autoscaler.publish.numbers import PublishedNumbers
@@ -39,6 +40,7 @@ class Targets:
     floors: FloorKeeper
     endings: Endings
     nodes: Nodes
+    budgets: GpuBudgets
     tick_seconds: float
 
     def begin(
@@ -52,7 +54,10 @@ class Targets:
         """Its turns begin; those of one Prometheus share its readings, and so the place of their turns in the tick."""
         settings = resource.spec.prometheus
         server = self.servers.take(settings)
-        fleet = ClusterFleet(resource, self.cluster, server.readings, server.pasts, nodes=self.nodes)
+        fleet = ClusterFleet(
+            resource, self.cluster, server.readings, server.pasts, nodes=self.nodes, budgets=self.budgets
+        )
+        self.budgets.join(resource)
 
         async def tell(said: Announcement) -> None:
             await fleet.tell(said)
@@ -62,6 +67,7 @@ class Targets:
         news = ConflictNews(resource.spec.on_conflict)
 
         async def hear(turn: Turn) -> None:
+            self.budgets.heard(resource.key, turn.decision)
             said = news.of(fleet.conflict)
             if said:
                 log.log(said.level, said.message, extra={"target": resource.key, "reason": said.reason})
@@ -95,6 +101,7 @@ class Targets:
         if isinstance(target.fleet, ClusterFleet):
             target.fleet.close()
         self.servers.leave(target.resource.spec.prometheus)
+        self.budgets.leave(target.resource.key)
         self.numbers.remove(target.resource.metadata.namespace, target.resource.metadata.name)
         self.floors.remove(target.resource.key)
         self.endings.end(target.resource.key)

@@ -38,11 +38,13 @@ class Ask:
     choice: NodeChoice
     outranks: int
     """Pods of a priority below it give way to this one."""
+    pods: int = 1
+    """Alike, that make one replica: more than one in a LeaderWorkerSet."""
 
 
 def ask_of(pod: Json) -> Ask | None:
     """None for what cannot be read."""
-    spec, metadata = pod.get("spec") or {}, pod["metadata"]
+    spec, metadata = pod.get("spec") or {}, pod.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     preempts = spec.get("preemptionPolicy") != "Never"
     words = {
@@ -73,7 +75,10 @@ def _read(words: bytes, outranks: int) -> Ask | None:
         demand = PodDemand(
             gpus=demand.gpus, resource=demand.resource, tolerates_cordon=demand.tolerates_cordon, allow_unknown=True
         )
-    return Ask(replace(demand, sources={}), node_choice(pod["spec"]), outranks)
+    said = pod["metadata"]
+    size = said["annotations"].get(LWS_SIZE) or said["labels"].get(LWS_SIZE) or ""
+    pods = int(size) if size.isdecimal() and int(size) > 0 else 1
+    return Ask(replace(demand, sources={}), node_choice(pod["spec"]), outranks, pods)
 
 
 @cache

@@ -93,6 +93,8 @@ class Workload:
     """Its controller is still replacing pods, or has not yet seen the newest spec."""
     replicas_manager: str = ""
     """Whose field `spec.replicas` is, as the API server keeps it; "" where it does not say."""
+    gpus: int | None = None
+    """That a pod of its template asks for; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class TargetState:
     """Extended resources that its newest pod asks for."""
     ask: Ask | None = None
     """What its newest pod asks of nodes; None without a pod, or where that cannot be read."""
+    gpus: int | None = None
+    """That one replica takes; None where neither a pod nor the target itself says."""
     replicas_manager: str = ""
     """Who set `desired`, by the name that he gave the API server; "" where that is not known."""
     strangers: int = 0
@@ -330,7 +334,13 @@ def workload_of(kind: str, workload: Json) -> Workload:
         desired=1 if replicas is None else replicas,
         selector=Selector.of_workload(spec.get("selector") or {}),
         rolling=_is_rolling(kind, metadata, spec, status),
+        gpus=_gpus_of_template(spec.get("template")),
     )
+
+
+def _gpus_of_template(template: Json | None) -> int | None:
+    ask = ask_of(template) if template else None
+    return None if ask is None else ask.demand.gpus
 
 
 def _replicas_manager(metadata: Json) -> str:

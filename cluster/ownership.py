@@ -134,6 +134,7 @@ def state_of(group: str, target: Workload, desired: int, selector: str, claimed:
         pod_name_pattern=_pattern_of(group, target, maker),
         requests=newest.requests if newest else {},
         ask=newest.ask if newest else None,
+        gpus=newest.ask.demand.gpus * newest.ask.pods if newest and newest.ask else target.gpus,
         replicas_manager=target.replicas_manager,
         strangers=claimed.strangers,
     )

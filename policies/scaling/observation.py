@@ -122,6 +122,7 @@ class Limit(StrEnum):
 
     QUOTA = "QuotaExhausted"
     NODES = "NoNodeFits"
+    BUDGET = "BudgetExhausted"
     WAITING = "Unschedulable"
     """As many wait for a node as may."""
 

@@ -243,6 +243,15 @@ class Wake(Settings):
     awake. No answer is no zero: where no series means no request, end it with `or vector(0)`."""
 
 
+class Budget(Settings):
+    """GPUs that several of the namespace share."""
+
+    name: Name
+    """Those that name the same one share it."""
+    max_gpus: Replicas
+    """GPUs that the replicas of all of them may take; where they say different numbers, the least holds."""
+
+
 class Mode(StrEnum):
     """What becomes of a decision."""
 
@@ -299,6 +308,9 @@ class Spec(Settings):
     """Higher floors by the calendar; new replicas are ordered so that they are ready when one begins."""
     max_unschedulable: Replicas | None = None
     """Most pods that may wait for a node, for a node autoscaler to add one; unset: as many as are wanted."""
+    budget: Budget | None = None
+    """A number of GPUs shared with others: each keeps what it has, and what is left goes where a replica saves most
+    late requests for each GPU that it takes."""
     on_conflict: OnConflict = OnConflict.YIELD
     """Where an HPA or a ScaledObject scales the target too, or a tool puts `replicas` back: Yield writes nothing while
     that lasts, Override writes all the same."""

@@ -106,6 +106,9 @@ _REMEDIES = {
     "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
     "spec.schedule": "write a list of {start, end, timeZone, minReplicas}",
     "spec.maxUnschedulable": "write the most pods that may wait for a node, 1 or more, or leave it out",
+    "spec.budget": "write budget: {name: …, maxGpus: 16}, or leave it out",
+    "spec.budget.name": "name the budget, in lower-case letters, digits and '-'",
+    "spec.budget.maxGpus": "write the most GPUs that all who name the budget may take, 1 or more",
     "spec.onConflict": "write Yield or Override",
     "spec.mode": "write Active, Shadow, Publish or Floor",
 }

@@ -151,6 +151,27 @@ def test_what_a_quota_does_not_allow_is_told_and_not_asked_for(followed: Followe
     made.delete()
 
 
+def test_two_share_a_budget_of_gpus(followed: Followed) -> None:
+    """Each would have four by its calendar."""
+    always = [{"start": f"0 {hour} * * *", "end": f"59 {hour} * * *", "minReplicas": 4} for hour in range(24)]
+    always += [{"start": "58 * * * *", "end": "2 * * * *", "minReplicas": 4}]
+    targets = [followed.target(name) for name in ("shares", "too")]
+    budget = {"name": "five", "maxGpus": 5}
+    made = [followed.resource(each, schedule=always, budget=budget).create() for each in targets]
+    wait_until(lambda: sum(each.desired for each in targets) == 5, within=60, what="five GPUs taken")
+    for each in made:
+        assert "budget 'five' " in each.wait_condition("ScalingLimited", "True", "BudgetExhausted")["message"]
+    for target in targets:
+        followed.autoscaler.wait_turns(target.key, 3)
+    assert sum(each.desired for each in targets) == 5
+    for each in made:
+        each.change(budget={"name": "five", "maxGpus": 7})
+    wait_until(lambda: sum(each.desired for each in targets) == 7, within=60, what="seven GPUs taken")
+    made[0].delete()
+    wait_until(lambda: targets[1].desired == 4, within=60, what="all of its floor, with nobody beside it")
+    made[1].delete()
+
+
 def test_only_so_many_pods_wait_for_a_node_as_may(followed: Followed) -> None:
     target = followed.target("homeless")
     nowhere = {"spec": {"template": {"spec": {"nodeSelector": {"there-is": "none"}}}}}
