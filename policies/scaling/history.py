@@ -105,8 +105,9 @@ class History:
     ) -> History:
         """`then`, by those who have reckoned already what was done since the last turn."""
         history = replace(self, last=observation, lead_time=self.lead_time.then(observation.pods))
-        if policy.min_replicas == 0:
-            history = replace(history, idleness=self.idleness.then(observation, done))
+        # What was watched before a time in which nobody watched tells nothing of that time.
+        idleness = self.idleness.then(observation, done) if policy.min_replicas == 0 else Idleness()
+        history = replace(history, idleness=idleness)
         history = history._with_tick(observation, decision, done, policy)
         if done is not None:
             history = history._with_activity(observation, done, policy)

@@ -78,6 +78,15 @@ async def test_the_number_is_told_with_a_target_of_one_replica_each() -> None:
         assert await keda.is_active()
 
 
+async def test_at_rest_there_is_nothing_to_run_and_after_a_wake_there_is() -> None:
+    async with serving() as keda:
+        await keda.decide(0)
+        assert not await keda.is_active()
+        assert (await keda.metrics(name="llama")).metricValues[0].metricValueFloat == 0
+        await keda.decide(1)
+        assert await keda.is_active()
+
+
 async def test_a_stale_number_is_an_error_in_every_call_but_the_spec() -> None:
     async with serving() as keda:
         await keda.decide(7)

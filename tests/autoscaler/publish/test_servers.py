@@ -74,7 +74,7 @@ async def test_without_grpc_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
             await served(parts, keda_port=0)
 
 
-async def test_both_are_served_with_one_certificate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_all_are_served_with_one_certificate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     authority = trustme.CA()
     made = authority.issue_cert("127.0.0.1")
@@ -82,7 +82,7 @@ async def test_both_are_served_with_one_certificate(tmp_path: Path, caplog: pyte
     (tmp_path / "tls.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
     files: dict[str, Any] = {"tls_cert": tmp_path / "tls.crt", "tls_key": tmp_path / "tls.key"}
     async with AsyncExitStack() as parts:
-        await served(parts, metrics_api_port=0, keda_port=0, **files)
+        await served(parts, metrics_api_port=0, keda_port=0, wake_port=0, **files)
         told = {key: value for record in caplog.records for key, value in vars(record).items()}
         assert told["keda_port"] > 0
         assert told["tls"] is True
@@ -91,3 +91,6 @@ async def test_both_are_served_with_one_certificate(tmp_path: Path, caplog: pyte
         url = f"https://127.0.0.1:{told['metrics_api_port']}/readyz"
         async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as answer:
             assert (answer.status, await answer.text()) == (200, "ok")
+        url = f"https://127.0.0.1:{told['wake_port']}/wake/inference/llama"
+        async with aiohttp.ClientSession() as session, session.post(url, ssl=context) as answer:
+            assert answer.status == 401

@@ -262,6 +262,17 @@ def test_with_a_fewest_of_one_nothing_is_watched_and_nothing_rests() -> None:
     assert desk.history.idleness == Idleness()
 
 
+def test_a_time_in_which_it_might_not_rest_was_not_watched() -> None:
+    desk = Desk()
+    desk.turns(IDLE - 2 * TICK)
+    desk.policy = replace(RESTING, min_replicas=1)
+    desk.turns(IDLE)
+    desk.policy = RESTING
+    desk.turns(IDLE - TICK)
+    assert desk.desired == 1
+    assert desk.turns(3 * TICK).replicas == 0
+
+
 MISHAPS: list[Bend] = [
     as_it_is,
     as_it_is,
