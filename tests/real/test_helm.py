@@ -29,6 +29,7 @@ ALL = {
         "tolerations": [{"key": "system", "operator": "Exists"}],
     },
     "publish": {"hpa": {"enabled": True, "caBundle": "QQ=="}, "keda": {"enabled": True}},
+    "wake": {"enabled": True},
     "floor": True,
     "extender": {"clusterIP": "10.96.200.200", "nodeSelector": {"pool": "system"}},
 }
@@ -67,6 +68,7 @@ def by_name(text: str) -> Documents:
         ("base", None),
         ("overlays/hpa", {"publish": {"hpa": {"enabled": True}}}),
         ("overlays/keda", {"publish": {"keda": {"enabled": True}}}),
+        ("overlays/wake", {"wake": {"enabled": True}}),
     ],
 )
 def test_the_chart_is_the_kustomization_document_by_document(
