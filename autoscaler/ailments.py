@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from cluster.findings import Finding, Level
 from cluster.quotas import quota_of, room
+from policies.scaling.resource import VLLMAutoscaler
 
 Json = Mapping[str, Any]
 
@@ -138,3 +139,21 @@ def reads(hpa: Json, metric: str) -> bool:
 def is_of_keda(hpa: Json) -> bool:
     """Made for a ScaledObject, whose triggers ask under names of KEDA's own."""
     return any(owner.get("kind") == "ScaledObject" for owner in hpa["metadata"].get("ownerReferences") or ())
+
+
+def of_budgets(resources: Iterable[VLLMAutoscaler]) -> Iterator[Finding]:
+    """Budgets of GPUs whose members do not say the same number."""
+    said: dict[tuple[str, str], dict[str, int]] = {}
+    for each in resources:
+        if each.spec.budget is not None:
+            budget = (each.metadata.namespace, each.spec.budget.name)
+            said.setdefault(budget, {})[each.key] = each.spec.budget.max_gpus
+    for (namespace, name), by_key in sorted(said.items()):
+        numbers = sorted(set(by_key.values()))
+        if len(numbers) > 1:
+            who = ", ".join(f"{key} says {number}" for key, number in sorted(by_key.items())[:3])
+            yield Finding(
+                Level.WARN,
+                f"{namespace}, budget '{name}'",
+                f"its members do not agree on maxGpus ({who}), and the least holds: let all say {numbers[0]} or another",
+            )

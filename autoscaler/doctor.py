@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from autoscaler import endings
-from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas, reads
+from autoscaler.ailments import engine_of, gpus_of, of_budgets, of_followers, of_lease, of_probes, of_quotas, reads
 from autoscaler.check import objective_notes, series_problem, wrong_queries
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine as examine_file
 from autoscaler.config import missing_files
-from autoscaler.nodes import REMEDY, fitting
+from autoscaler.nodes import fitting, remedy_of
 from autoscaler.program import LEASE
 from autoscaler.publish.numbers import METRIC
 from autoscaler.publish.registration import obstacle
@@ -69,6 +69,7 @@ async def examine(asked: Asked) -> Findings:
             found, lease = await _look(cluster, path, "leader", findings)
             if found:
                 findings.lines.append(of_lease("leader", lease, time.time()))
+        findings.lines += of_budgets(resources)
         servers: dict[PrometheusSettings, list[VLLMAutoscaler]] = {}
         for resource in resources:
             servers.setdefault(identity(resource.spec.prometheus), []).append(resource)
@@ -333,7 +334,8 @@ async def _look_at_nodes(resource: VLLMAutoscaler, cluster: Cluster, state: Targ
             return
         await cluster.gpu_nodes.whole()
     except ClusterError as error:
-        findings.warn(key, f"whether more of its pods fit on nodes is not seen, and limits nothing: {error}: {REMEDY}")
+        said = f"whether more of its pods fit on nodes is not seen, and limits nothing: {error}"
+        findings.warn(key, said + remedy_of(said))
         return
     alive = sum(pod.stage is not PodStage.TERMINATING for pod in state.pods)
     found = fitting(ask, cluster.gpu_nodes, (spec.max_replicas - alive) * ask.pods)

@@ -6,10 +6,12 @@ seen limits nothing either: a wish that is cut for no reason is a late fleet, on
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from cluster.asks import Ask
 from cluster.errors import ClusterError
@@ -24,7 +26,9 @@ from policies.scaling.room import on_nodes
 
 log = logging.getLogger(__name__)
 
-REMEDY = "grant it with manifests/autoscaler/nodes"
+LONGEST_WAIT_SECONDS: Final = 3.0
+"""How long a turn waits at start for the list of all pods, which takes a while in a large cluster."""
+REMEDY: Final = "grant it with manifests/autoscaler/nodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,11 @@ class Fitting:
 class Nodes:
     """Of one cluster, for all its targets."""
 
-    def __init__(self, gpu_nodes: GpuNodes, autoscalers: NodeAutoscalers) -> None:
+    def __init__(
+        self, gpu_nodes: GpuNodes, autoscalers: NodeAutoscalers, *, patience_seconds: float = LONGEST_WAIT_SECONDS
+    ) -> None:
         self._gpu_nodes = gpu_nodes
+        self._patience_seconds = patience_seconds
         self._autoscalers = autoscalers
         self._told = ""
 
@@ -52,9 +59,12 @@ class Nodes:
         try:
             if await self._autoscalers.name():
                 return None, ""
-            await self._gpu_nodes.whole()
+            async with asyncio.timeout(self._patience_seconds):
+                await self._gpu_nodes.whole()
         except ClusterError as error:
             return None, self._unseen(str(error))
+        except TimeoutError:
+            return None, self._unseen("nodes and the pods on them are still being listed")
         self._told = ""
         alive = [pod.name for pod in seen.pods if pod.stage is not PodStage.TERMINATING]
         placed = sum(self._gpu_nodes.hosts(f"{namespace}/{name}") for name in alive)
@@ -63,9 +73,16 @@ class Nodes:
 
     def _unseen(self, problem: str) -> str:
         if problem != self._told:
-            log.warning("whether more pods fit on nodes is not seen, and limits nothing: %s: %s", problem, REMEDY)
+            log.warning(
+                "whether more pods fit on nodes is not seen, and limits nothing: %s%s", problem, remedy_of(problem)
+            )
         self._told = problem
         return problem
+
+
+def remedy_of(problem: str) -> str:
+    """What somebody can do about it, after a colon; "" where it mends itself."""
+    return f": {REMEDY}" if "lacks the right" in problem else ""
 
 
 def fitting(ask: Ask, nodes: GpuNodes, enough: int) -> Fitting:

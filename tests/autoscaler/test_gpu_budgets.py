@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoscaler.ailments import of_budgets
 from autoscaler.gpu_budgets import GpuBudgets
+from cluster.findings import Level
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.observation import Limit, Room
 from policies.scaling.resource import VLLMAutoscaler
@@ -144,6 +146,16 @@ def test_a_floor_by_the_calendar_is_a_wish() -> None:
     budgets.heard("inference/a", wishing(1, capacity=2.0))
     budgets.heard("inference/b", wishing(3, load=2.5, capacity=1.0))
     assert room(budgets, "b").replicas == 1
+
+
+def test_the_doctor_tells_of_members_that_do_not_agree() -> None:
+    assert list(of_budgets([sharing("a"), sharing("b"), resource("c")])) == []
+    (found,) = of_budgets([sharing("a"), sharing("b", 4)])
+    assert (found.level, found.about) == (Level.WARN, "inference, budget 'team'")
+    assert found.sentence == (
+        "its members do not agree on maxGpus (inference/a says 8, inference/b says 4), and the least holds: let all say "
+        "4 or another"
+    )
 
 
 @given(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autoscaler.nodes import fitting
+from autoscaler.nodes import Nodes, fitting
 from cluster.asks import Ask, ask_of
-from policies.scaling.observation import Limit
+from policies.scaling.observation import Limit, Observation
 from tests.autoscaler.stack import Stack
 from tests.cluster.test_gpu_nodes import GPU, holder, node
 from tests.stand_ins.kubernetes import Kind
-from tests.stand_ins.kubernetes_objects import Object
+from tests.stand_ins.kubernetes_objects import START, Object
 from tests.stand_ins.waiting import until
 
 MANY_REQUESTS = 600.0
@@ -95,6 +96,32 @@ async def test_what_may_not_be_seen_limits_nothing_and_is_said_once(
     assert 'lacks the right "list nodes"' in target.history.last.room_unseen
     assert caplog.text.count("whether more pods fit on nodes is not seen, and limits nothing") == 1
     assert "manifests/autoscaler/nodes" in caplog.text
+
+
+async def test_a_turn_does_not_wait_for_a_long_list(stack: GpuStack, caplog: pytest.LogCaptureFixture) -> None:
+    target = await stack.target(replicas=1, maxReplicas=9)
+    impatient = Nodes(stack.cluster.gpu_nodes, stack.cluster.node_autoscalers, patience_seconds=0.0)
+    target.fleet._nodes = impatient  # type: ignore[attr-defined]
+    await stack.turns(target, 1)
+    assert target.history.last is not None
+    assert target.history.last.room_unseen == "nodes and the pods on them are still being listed"
+    assert "manifests/autoscaler/nodes" not in caplog.text
+
+
+async def test_a_group_of_pods_takes_so_many_places(stack: GpuStack) -> None:
+    target = await stack.target(replicas=1, maxReplicas=9)
+    await stack.turns(target, 1)
+    fleet = target.fleet
+    state = await stack.cluster.target(stack.resource.spec.scale_target_ref, "inference")
+    assert (state.gpus, state.ask is not None) == (2, True)
+    assert state.ask is not None
+    nodes: Nodes = fleet._nodes  # type: ignore[attr-defined]
+    seen = Observation(START, 1, state.pods)
+    for size, most in ((1, 4), (2, 2), (3, 2), (4, 1)):
+        group = replace(state, ask=replace(state.ask, pods=size))
+        room, _ = await nodes.room("inference", group, seen, 9)
+        assert room is not None
+        assert room.replicas == most
 
 
 async def test_pods_without_gpus_fit_anywhere_and_no_node_is_looked_at(stack: GpuStack) -> None:
