@@ -155,5 +155,5 @@ def of_budgets(resources: Iterable[VLLMAutoscaler]) -> Iterator[Finding]:
             yield Finding(
                 Level.WARN,
                 f"{namespace}, budget '{name}'",
-                f"its members do not agree on maxGpus ({who}), and the least holds: let all say {numbers[0]} or another",
+                f"its members do not agree on maxGpus ({who}), and the least holds: write the same in all",
             )

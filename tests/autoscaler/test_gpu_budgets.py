@@ -153,8 +153,8 @@ def test_the_doctor_tells_of_members_that_do_not_agree() -> None:
     (found,) = of_budgets([sharing("a"), sharing("b", 4)])
     assert (found.level, found.about) == (Level.WARN, "inference, budget 'team'")
     assert found.sentence == (
-        "its members do not agree on maxGpus (inference/a says 8, inference/b says 4), and the least holds: let all say "
-        "4 or another"
+        "its members do not agree on maxGpus (inference/a says 8, inference/b says 4), and the least holds: write the "
+        "same in all"
     )
 
 
