@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS: Final = 3.0
 """How long a turn waits at start for the list of all pods, which takes a while in a large cluster."""
+_DIGITS: Final = re.compile(r"\d+")
+"""What counts on is no news."""
 REMEDY: Final = "grant it with manifests/autoscaler/nodes"
 
 
@@ -72,11 +75,12 @@ class Nodes:
         return on_nodes(seen, placed, found.further // ask.pods, found.sentence), ""
 
     def _unseen(self, problem: str) -> str:
-        if problem != self._told:
+        kind = _DIGITS.sub("", problem)
+        if kind != self._told:
             log.warning(
                 "whether more pods fit on nodes is not seen, and limits nothing: %s%s", problem, remedy_of(problem)
             )
-        self._told = problem
+        self._told = kind
         return problem
 
 

@@ -20,9 +20,12 @@ def on_nodes(seen: Observation, placed: int, further: int, why: str) -> Room:
 
     While some of them wait that a scheduler found no node for, whatever fits is theirs: one more would wait too.
     """
-    unplaced = len(seen.pods) - seen.count(PodStage.TERMINATING) - placed
-    if seen.count(PodStage.UNSCHEDULABLE):
-        further = min(further, max(0, unplaced))
+    waiting = seen.count(PodStage.UNSCHEDULABLE)
+    unplaced = max(0, len(seen.pods) - seen.count(PodStage.TERMINATING) - placed)
+    if waiting and further > unplaced:
+        return Room(
+            placed + unplaced, f"{waiting} of its pods wait, as the scheduler finds no node for them", Limit.NODES
+        )
     return Room(placed + further, why, Limit.NODES)
 
 

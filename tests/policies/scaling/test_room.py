@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.scaling.decision import Binding
-from policies.scaling.observation import Observation, Pod, PodStage, Room
+from policies.scaling.observation import Limit, Observation, Pod, PodStage, Room
 from policies.scaling.room import beside_waiting, narrowest, on_nodes
 from tests.policies.scaling.story import Story, policy
 
@@ -77,4 +77,6 @@ def test_what_fits_is_for_those_first_that_wait(placed: int, created: int, waits
     pods = [Pod(f"{stage}-{n}", stage, 0.0) for stage, count in zip(stages, counts, strict=True) for n in range(count)]
     room = on_nodes(Observation(0.0, placed + created + waits, tuple(pods)), placed, fits, "")
     assert room.replicas == placed + (min(fits, created + waits) if waits else fits)
+    assert room.limit is Limit.NODES
+    assert ("as the scheduler finds no node" in room.reason) == bool(waits and fits > created + waits)
     assert not room.takes_back
