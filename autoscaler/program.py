@@ -29,6 +29,7 @@ from autoscaler.servers import Numbers, Servers
 from autoscaler.service import Service
 from autoscaler.targets import Targets
 from autoscaler.telemetry import Telemetry
+from autoscaler.tracing import from_environment
 from autoscaler.wake import Waker
 from autoscaler.web import application
 from cluster.errors import ClusterError
@@ -100,6 +101,9 @@ async def serve(options: Options) -> None:
         journal = _journal(options.journal)
         if journal:
             parts.push_async_callback(asyncio.to_thread, journal.close, EVENTS_SECONDS)
+        tracing = from_environment(_version())
+        if tracing:
+            parts.push_async_callback(tracing.close, EVENTS_SECONDS)
         cluster = await _connected(options)
         parts.push_async_callback(cluster.close, EVENTS_SECONDS)
         telemetry.sources.append(lambda: _kubernetes_numbers(cluster))
@@ -110,7 +114,7 @@ async def serve(options: Options) -> None:
         servers = Servers()
         parts.callback(servers.close)
         telemetry.sources.append(servers.numbers)
-        service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal)
+        service = Service((), telemetry, tick_seconds=options.tick_seconds, journal=journal, tracing=tracing)
         nodes = Nodes(cluster.gpu_nodes, cluster.node_autoscalers)
         targets = Targets(
             cluster,

@@ -20,6 +20,7 @@ from autoscaler.journal import Entry, Journal
 from autoscaler.loop import Turn, turn
 from autoscaler.schedule import Schedule, share_of_tick
 from autoscaler.telemetry import Figures, Telemetry
+from autoscaler.tracing import Tracing
 from cluster.errors import ClusterError
 from policies.scaling.demand import LoadBin
 from policies.scaling.history import History
@@ -162,6 +163,7 @@ class Service:
         *,
         tick_seconds: float,
         journal: Journal | None = None,
+        tracing: Tracing | None = None,
         refill_seconds: float = REFILL_SECONDS,
     ) -> None:
         self.targets = list(targets)
@@ -170,6 +172,7 @@ class Service:
         """Why the program is not ready, "" if it is, where that is not a matter of first turns."""
         self._tick_seconds = tick_seconds
         self._journal = journal
+        self._tracing = tracing
         self._refill_seconds = refill_seconds
         self._tasks: dict[asyncio.Task[None], Target] = {}
         self._start: float | None = None
@@ -297,14 +300,18 @@ class Service:
     async def turn(self, target: Target) -> None:
         """One turn of one target, and everything that is told of it."""
         _remember_past(target)
+        begun_at = time()
         ended = await turn(_Watched(target), target.history, target.policy, shadow=not target.scales)
         target.history = ended.history
         if ended.observation and target.first_seen_at is None:
             target.first_seen_at = ended.observation.time
         now = time()
         target.figures.follow(ended, now, self._tick_seconds)
+        entry = Entry.of(target.resource.key, now, ended)
         if self._journal:
-            self._journal.record(Entry.of(target.resource.key, now, ended))
+            self._journal.record(entry)
+        if self._tracing:
+            self._tracing.record(entry, begun_at, now)
         passed_on = await self._pass_on(target, ended)
         await self._announce(target, passed_on or announcement(ended, target.expected), ended)
         if ended.observation and target.pass_on is None:

@@ -24,12 +24,13 @@ ALL = {
     "image": {"repository": "registry.example/preheat", "tag": "1.2.3", "pullPolicy": "Always"},
     "autoscaler": {
         "args": ["--tick=5"],
-        "env": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector.monitoring:4318"}],
+        "env": [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "k8s.cluster.name=here"}],
         "nodeSelector": {"pool": "system"},
         "tolerations": [{"key": "system", "operator": "Exists"}],
     },
     "publish": {"hpa": {"enabled": True, "caBundle": "QQ=="}, "keda": {"enabled": True}},
     "wake": {"enabled": True},
+    "traces": {"endpoint": "http://otel-collector.monitoring:4318"},
     "floor": True,
     "extender": {"clusterIP": "10.96.200.200", "nodeSelector": {"pool": "system"}},
 }
