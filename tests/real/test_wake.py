@@ -21,7 +21,7 @@ from tests.parts.kubernetes_api import Json
 from tests.parts.processes import wait_until
 from tests.parts.prometheus import HOST, Prometheus, Target
 from tests.real.access import ACCOUNT, RBAC, apply_shipped
-from tests.real.autoscaler_process import Autoscaler
+from tests.real.autoscaler_process import Autoscaler, preheat
 from tests.real.custom_resource import Resource, give_lease_back, install
 from tests.real.simulated_pods import SimulatedPods
 from tests.real.workloads import Workload, deployment, resource
@@ -32,6 +32,8 @@ MANIFESTS = ROOT / "manifests" / "wake"
 CLUSTER_RBAC = "/apis/rbac.authorization.k8s.io/v1"
 QUEUED = 'sum(gateway_queued{model="tiny"}) or vector(0)'
 IDLE_SECONDS = 3
+WAKES: dict[str, Json] = {"asked": {}, "queued": {"query": QUEUED}, "unread": {"query": "sum(gateway_queued"}}
+"""The targets by name, and what wakes each."""
 
 
 class Gateway:
@@ -74,12 +76,12 @@ class Zero:
     autoscaler: Autoscaler
     gateway: Gateway
 
-    def resting(self, name: str, **spec: object) -> tuple[Workload, Resource]:
-        """Awake as yet, and idle."""
-        target = Workload(self.control_plane, self.namespace, deployment(name))
-        target.create(1, cold_start_seconds=0)
-        document = resource(target, self.prometheus, minReplicas=0, idleSeconds=IDLE_SECONDS, **spec)
-        return target, Resource(self.control_plane.api, document).create()
+    def target(self, name: str) -> Workload:
+        return Workload(self.control_plane, self.namespace, deployment(name))
+
+    def resource(self, name: str) -> Resource:
+        spec = {"minReplicas": 0, "idleSeconds": IDLE_SECONDS, "wake": WAKES[name]}
+        return Resource(self.control_plane.api, resource(self.target(name), self.prometheus, **spec))
 
     def post(self, name: str, token: str = "") -> tuple[int, str]:
         port = self.autoscaler.lines(wake_port=...)[-1]["wake_port"]
@@ -140,29 +142,38 @@ def zero(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         stack.callback(gateway.close)
         options = ("--namespace", namespace, "--wake-port", "0")
         autoscaler = stack.enter_context(Autoscaler(folder, None, kubeconfig, options=options))
-        yield Zero(control_plane, prometheus, namespace, autoscaler, gateway)
+        made = Zero(control_plane, prometheus, namespace, autoscaler, gateway)
+        for name in WAKES:  # all at once: while one is looked at the others come to rest
+            made.target(name).create(1, cold_start_seconds=0)
+            stack.enter_context(SimulatedPods(control_plane, prometheus, namespace, app=name))
+            made.resource(name).create()
+        yield made
 
 
 def test_it_rests_when_idle_and_wakes_for_who_may_ask(zero: Zero) -> None:
     token = zero.waker("ci", "asked")
-    target, made = zero.resting("asked")
-    with SimulatedPods(zero.control_plane, zero.prometheus, zero.namespace, app="asked"):
-        reaches(target, 0)
-        said = made.wait_condition("MetricsAvailable", "Unknown", "AtRest")
-        assert "nothing but POST /wake can wake it" in said["message"]
-        wait_until(lambda: made.status["replicasSummary"] == "0/0/0", within=60, what=lambda: str(made.status))
-        assert made.status["reason"] == "idle"
-        zero.autoscaler.wait_turns(f"{zero.namespace}/asked", 3)
-        assert target.desired == 0
+    target, made = zero.target("asked"), zero.resource("asked")
+    reaches(target, 0)
+    said = made.wait_condition("MetricsAvailable", "Unknown", "AtRest")
+    assert "nothing but POST /wake can wake it" in said["message"]
+    at_rest = ("0/0/0", "idle")
+    wait_until(
+        lambda: (made.status["replicasSummary"], made.status["reason"]) == at_rest,
+        within=60,
+        what=lambda: str(made.status),
+    )
+    kubeconfig = zero.control_plane.kubeconfig("admin")
+    examined = preheat("doctor", "--kubeconfig", kubeconfig, "--namespace", zero.namespace)
+    assert f"warn  {zero.namespace}/asked: at zero nothing but POST /wake can wake it" in examined.stdout
+    assert target.desired == 0
 
-        status, told = zero.post("asked", token)
-        assert status == 202
-        assert "was asked for, and is kept awake until nothing was asked of it for 3 s" in told
-        reaches(target, 1)
-        reaches(target, 0)
-        story = [(1, 0, "idle"), (0, 1, "awake"), (1, 0, "idle")]
-        wait_until(lambda: decisions(made)[:3] == story, within=60, what=lambda: str(made.status))
-    made.delete()
+    status, told = zero.post("asked", token)
+    assert status == 202
+    assert "was asked for, and is kept awake until nothing was asked of it for 3 s" in told
+    reaches(target, 1)
+    reaches(target, 0)
+    story = [(1, 0, "idle"), (0, 1, "awake"), (1, 0, "idle")]
+    wait_until(lambda: decisions(made)[:3] == story, within=60, what=lambda: str(made.status))
 
 
 def test_who_may_not_wakes_nobody(zero: Zero) -> None:
@@ -186,36 +197,32 @@ def at_once(zero: Zero, number: int) -> set[int]:
 
 
 def test_a_gateway_that_holds_requests_wakes_it_and_keeps_it_awake(zero: Zero) -> None:
-    target, made = zero.resting("queued", wake={"query": QUEUED})
-    key = f"{zero.namespace}/queued"
-    with SimulatedPods(zero.control_plane, zero.prometheus, zero.namespace, app="queued"):
-        reaches(target, 0)
-        said = made.wait_condition("MetricsAvailable", "Unknown", "AtRest")
-        assert said["message"].endswith("what wakes it: wake.query, POST /wake")
-        zero.gateway.queued = 2
-        reaches(target, 1)
-        wait_until(lambda: target.ready == 1, within=60, what="its pod ready")
-        made.wait_condition("MetricsAvailable", "True", "Fresh")
-        zero.autoscaler.wait_turns(key, 2 * IDLE_SECONDS + 4)
-        assert target.desired == 1, "somebody still waits"
-        zero.gateway.queued = 0
-        reaches(target, 0)
-    made.delete()
+    target, made = zero.target("queued"), zero.resource("queued")
+    reaches(target, 0)
+    said = made.wait_condition("MetricsAvailable", "Unknown", "AtRest")
+    assert said["message"].endswith("what wakes it: wake.query, POST /wake")
+    zero.gateway.queued = 2
+    reaches(target, 1)
+    made.wait_condition("MetricsAvailable", "True", "Fresh")
+    zero.autoscaler.wait_turns(f"{zero.namespace}/queued", IDLE_SECONDS + 4)
+    assert target.desired == 1, "somebody still waits"
+    zero.gateway.queued = 0
+    reaches(target, 0)
 
 
 def test_a_wake_query_that_cannot_be_read_keeps_it_as_it_is(zero: Zero) -> None:
-    target, made = zero.resting("unread", wake={"query": "sum(gateway_queued"})
-    with SimulatedPods(zero.control_plane, zero.prometheus, zero.namespace, app="unread"):
-        said = made.wait_condition("Ready", "False", "InvalidSpec")
-        assert "spec.wake.query (sum(gateway_queued) could not be read" in said["message"]
-        made.change(wake={"query": "gateway_gone"})
-        said = made.wait_condition("MetricsAvailable", "False", "Incomplete")
-        assert "spec.wake" not in said["message"]
-        zero.autoscaler.wait_turns(f"{zero.namespace}/unread", 2 * IDLE_SECONDS + 4)
-        assert target.desired == 1
-        made.change(wake={"query": "gateway_gone or vector(0)"})
-        reaches(target, 0)
-    made.delete()
+    target, made = zero.target("unread"), zero.resource("unread")
+    said = made.wait_condition("Ready", "False", "InvalidSpec")
+    assert "spec.wake.query (sum(gateway_queued) could not be read" in said["message"]
+    made.change(wake={"query": "gateway_gone"})
+    unread = "wake.query (gateway_gone) could not be read: it has no value now"
+    wait_until(
+        lambda: made.condition("MetricsAvailable").get("message") == unread, within=60, what=lambda: str(made.status)
+    )
+    zero.autoscaler.wait_turns(f"{zero.namespace}/unread", IDLE_SECONDS + 4)
+    assert target.desired == 1
+    made.change(wake={"query": "gateway_gone or vector(0)"})
+    reaches(target, 0)
 
 
 def test_without_the_right_to_ask_about_others_nobody_is_woken(control_plane: ControlPlane, tmp_path: Path) -> None:
