@@ -93,35 +93,37 @@ def fitting(ask: Ask, nodes: GpuNodes, enough: int) -> Fitting:
     """How many more such pods fit, counted no further than to `enough`."""
     if enough <= 0:
         return Fitting(0)
-    further = elsewhere = here = largest = 0
+    further = free_in_all = largest = elsewhere = 0
     refused: Counter[Reason] = Counter()
     for facts, names in nodes.alike(ask.outranks):
         available = free(ask.demand, facts)
         if available == 0:
             continue
+        free_in_all, largest = free_in_all + available * len(names), max(largest, available)
         each = places(ask.demand, facts)
-        verdict = judge(ask.demand, facts)
+        if each == 0:
+            reason = judge(ask.demand, facts).reason
+            if reason not in (None, Reason.TOO_FEW, Reason.TOO_FEW_FREE):
+                refused[reason] += len(names)
+            continue
         for name in names:
-            if not ask.choice.admits(nodes.words(name)):
-                elsewhere += available
-                continue
-            here, largest = here + available, max(largest, available)
-            further += each
-            if further >= enough:
-                return Fitting(further)
-            if verdict.reason not in (None, Reason.TOO_FEW, Reason.TOO_FEW_FREE):
-                refused[verdict.reason] += 1
-    return Fitting(further, "; ".join(_sentence(ask, len(nodes), further, elsewhere, here, largest, refused)))
+            if ask.choice.admits(nodes.words(name)):
+                further += each
+                if further >= enough:
+                    return Fitting(further)
+            else:
+                elsewhere += 1
+    return Fitting(further, "; ".join(_sentence(ask, len(nodes), further, free_in_all, largest, elsewhere, refused)))
 
 
 def _sentence(
-    ask: Ask, nodes: int, further: int, elsewhere: int, here: int, largest: int, refused: Counter[Reason]
+    ask: Ask, nodes: int, further: int, free_in_all: int, largest: int, elsewhere: int, refused: Counter[Reason]
 ) -> Iterator[str]:
-    each, free_in_all = f"{ask.demand.gpus} {ask.demand.resource}", here + elsewhere
+    each = f"{ask.demand.gpus} {ask.demand.resource}"
     yield f"nodes take {further} more now, each with {each}, of which {free_in_all} are free on {nodes} nodes"
+    if 0 < largest < ask.demand.gpus:
+        yield f"at most {largest} on one"
     if elsewhere:
-        yield f"{elsewhere} of them where its nodeSelector, affinity or tolerations do not let it"
-    if largest and further == 0:
-        yield f"at most {largest} on one node"
+        yield f"to {elsewhere} that would take some its nodeSelector, affinity or tolerations do not let it"
     for reason, count in refused.most_common(2):
         yield f"refused on {count}: {reason.value}"

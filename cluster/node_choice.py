@@ -96,11 +96,13 @@ class NodeChoice:
 
     def admits(self, node: NodeWords) -> bool:
         """Whether a scheduler would look at the node at all."""
-        return (
-            all(node.labels.get(key) == value for key, value in self.selector)
-            and (self.terms is None or any(term.admits(node) for term in self.terms))
-            and all(any(each.tolerates(taint) for each in self.tolerations) for taint in node.taints)
-        )
+        # A loop and no generator: thousands of nodes are asked for each of a thousand targets.
+        for key, value in self.selector:
+            if node.labels.get(key) != value:
+                return False
+        if self.terms is not None and not any(term.admits(node) for term in self.terms):
+            return False
+        return not node.taints or all(any(each.tolerates(taint) for each in self.tolerations) for taint in node.taints)
 
 
 def node_words(node: Json) -> NodeWords:

@@ -149,9 +149,10 @@ async def test_it_is_said_what_is_free_and_why_it_is_no_place(bare: Stack) -> No
     found = fitting(asking(2, nodeSelector=mine), nodes, 5)
     assert (found.further, found.sentence) == (
         0,
-        "nodes take 0 more now, each with 2 nvidia.com/gpu, of which 17 are free on 3 nodes; 8 of them where its "
-        "nodeSelector, affinity or tolerations do not let it; at most 8 on one node; refused on 1: node is cordoned",
+        "nodes take 0 more now, each with 2 nvidia.com/gpu, of which 17 are free on 3 nodes; to 1 that would take some "
+        "its nodeSelector, affinity or tolerations do not let it; refused on 1: node is cordoned",
     )
+    assert "at most 8 on one" in fitting(asking(9), nodes, 5).sentence
     assert fitting(asking(1, nodeSelector=mine), nodes, 5).further == 1
     assert fitting(asking(1), nodes, 5).further >= 5
     assert fitting(asking(1, nodeSelector=mine, tolerations=[{"operator": "Exists"}]), nodes, 50).further == 9
