@@ -25,7 +25,8 @@ async def obstacle(api: Api) -> str:
         if error.status == 404:
             return f"no HPA can ask for it, since {GROUP_VERSION} is not registered: apply manifests/publish/hpa"
         return (
-            f"no HPA can ask for it, since whoever serves {GROUP_VERSION} is not reached ({error}): see its APIService"
+            f"no HPA can ask for it, since whoever serves {GROUP_VERSION} is not reached ({error}): mend "
+            "what its APIService names, such as an expired certificate"
         )
     if METRIC not in {each.get("name") for each in resources}:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,10 +39,10 @@ def hpa(namespace: str, target: str, number_of: str, **spec: Any) -> Json:
     return document
 
 
-def certificate(folder: Path) -> tuple[Path, Path, bytes]:
+def certificate(folder: Path, *, ends: datetime | None = None) -> tuple[Path, Path, bytes]:
     """Of the metrics API's service: certificate, key, and its authority in PEM."""
     authority = trustme.CA()
-    made = authority.issue_cert(f"{SERVICE}.{HOME}.svc", "localhost")
+    made = authority.issue_cert(f"{SERVICE}.{HOME}.svc", "localhost", not_after=ends)
     folder.mkdir(exist_ok=True)
     made.private_key_pem.write_to_path(folder / "tls.key")
     (folder / "tls.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
@@ -74,8 +75,8 @@ def account(control_plane: ControlPlane) -> Iterator[Path]:
 
 
 @contextmanager
-def registered(control_plane: ControlPlane, port: int, authority: bytes) -> Iterator[None]:
-    """The shipped APIService, with a service that leads to this machine."""
+def registered(control_plane: ControlPlane, port: int, authority: bytes, *, is_trusted: bool = True) -> Iterator[None]:
+    """The shipped APIService, with a service that leads to this machine; from when the API server has judged it."""
     api = control_plane.api
     service = {"metadata": {"name": SERVICE}, "spec": {"type": "ExternalName", "externalName": "localhost"}}
     api.create(f"/api/v1/namespaces/{HOME}/services", service)
@@ -84,13 +85,17 @@ def registered(control_plane: ControlPlane, port: int, authority: bytes) -> Iter
     document["spec"]["caBundle"] = base64.b64encode(authority).decode()
     api.request("POST", SERVICES, document, fieldValidation="Strict")
     try:
-        wait_until(lambda: is_available(api.get(PATH)), within=60, what=lambda: f"available: {api.get(PATH)['status']}")
+        judged = "True" if is_trusted else "False"
+        wait_until(
+            lambda: availability(api.get(PATH)) == judged, within=60, what=lambda: f"judged: {api.get(PATH)['status']}"
+        )
         yield
     finally:
         api.delete(PATH)
         api.delete(f"/api/v1/namespaces/{HOME}/services/{SERVICE}")
 
 
-def is_available(service: Json) -> bool:
+def availability(service: Json) -> str:
+    """True, False, or empty before anybody has looked."""
     conditions = service.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)
+    return next((each["status"] for each in conditions if each["type"] == "Available"), "")

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from tests.parts.metrics_api import serving_metrics
 from tests.parts.processes import free_ports, wait_until
 from tests.parts.prometheus import Prometheus
 from tests.real.autoscaler_process import Autoscaler
-from tests.real.publishing import account, certificate, hpa, registered
+from tests.real.publishing import PATH, account, certificate, hpa, registered
 from tests.real.simulated_pods import SimulatedPods
 from tests.real.workloads import Workload, resource
 
@@ -65,7 +66,7 @@ def registry(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
 
 
 @contextmanager
-def published(registry: Registry) -> Iterator[PublishedNumbers]:
+def published(registry: Registry, *, is_trusted: bool = True) -> Iterator[PublishedNumbers]:
     """The servers alone, on a loop in a thread; a test says what is decided."""
     numbers, ready, stop = PublishedNumbers(), threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
@@ -83,7 +84,7 @@ def published(registry: Registry) -> Iterator[PublishedNumbers]:
     thread.start()
     try:
         assert ready.wait(30)
-        with registered(registry.control_plane, registry.port, registry.authority):
+        with registered(registry.control_plane, registry.port, registry.authority, is_trusted=is_trusted):
             yield numbers
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -178,7 +179,9 @@ def test_who_may_ask_is_the_clusters_to_say(registry: Registry) -> None:
             control_plane.api.get(path.replace(METRIC, "queue"))
 
 
-def test_it_is_known_whom_hpas_ask(registry: Registry) -> None:
+def test_it_is_known_whom_hpas_ask(registry: Registry, tmp_path: Path) -> None:
+    control_plane = registry.control_plane
+
     async def said() -> str:
         cluster = await Cluster.connect(str(registry.kubeconfig))
         try:
@@ -190,10 +193,16 @@ def test_it_is_known_whom_hpas_ask(registry: Registry) -> None:
         wait_until(lambda: sentence in asyncio.run(said()), within=60, what=sentence)
 
     is_said("is not registered: apply manifests/publish/hpa")
-    with serving_metrics(registry.control_plane, lambda question: ("1",)):
+    with serving_metrics(control_plane, lambda question: ("1",)):
         is_said("is served by another")
     with published(registry):
         wait_until(lambda: asyncio.run(said()) == "", within=60, what="nothing in the way")
+    cert, key, authority = certificate(tmp_path, ends=datetime(2001, 1, 1, tzinfo=UTC))
+    expired = replace(registry, port=free_ports(1)[0], cert=cert, key=key, authority=authority)
+    with published(expired, is_trusted=False):
+        is_said("mend what its APIService names, such as an expired certificate")
+        (available,) = control_plane.api.get(PATH)["status"]["conditions"]
+        assert "x509: certificate has expired" in available["message"]
 
 
 def test_the_program_publishes_and_somebody_elses_hpa_scales(

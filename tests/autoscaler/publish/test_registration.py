@@ -35,7 +35,7 @@ class Discovery:
         ([], "is served by another: publish by KEDA's external scaler"),
         (["s0-prometheus"], "is served by another"),
         (StatusError(404, "HTTP 404"), "is not registered: apply manifests/publish/hpa"),
-        (StatusError(503, "HTTP 503: x509"), "is not reached (HTTP 503: x509): see its APIService"),
+        (StatusError(503, "HTTP 503: x509"), "is not reached (HTTP 503: x509): mend what its APIService names"),
     ],
 )
 async def test_what_keeps_hpas_from_asking_is_said_with_the_way_out(
