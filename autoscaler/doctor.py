@@ -330,7 +330,7 @@ async def _look_at_nodes(resource: VLLMAutoscaler, cluster: Cluster, state: Targ
         return
     try:
         if adds := await cluster.node_autoscalers.name():
-            findings.ok(key, f"{adds} adds nodes for pods that wait")
+            findings.ok(key, f"{adds} may add nodes for pods that wait")
             return
         await cluster.gpu_nodes.whole()
     except ClusterError as error:

@@ -1,4 +1,4 @@
-"""Whether something adds nodes for pods that wait: Karpenter by its API, cluster-autoscaler by what it writes."""
+"""Whether something may add nodes for pods that wait: Karpenter by its API, cluster-autoscaler by what it writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ UNTIL_ASKED_AGAIN_SECONDS: Final = 15.0
 """After none, such as a right that was missing."""
 STALE_SECONDS: Final = 900.0
 """cluster-autoscaler writes every 10 s; one that has not for so long is gone, or adds no node now."""
-STATUS: Final = "/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status"
+STATUS: Final = "cluster-autoscaler-status"
+"""ConfigMap in whichever namespace cluster-autoscaler was installed into."""
+BY_GROUP: Final = {"karpenter.sh": "Karpenter", "autoscaling.openshift.io": "OpenShift's cluster autoscaler"}
+"""Groups of APIs that are served where somebody may add nodes."""
 LAST_UPDATED: Final = "cluster-autoscaler.kubernetes.io/last-updated"
 # As Go prints a time: 2026-01-02 15:04:05.999999999 +0000 UTC
 _GO_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\d{4})")
@@ -55,15 +58,18 @@ class NodeAutoscalers:
             groups = (await self._api.call("GET", "/apis"))["groups"]
         except StatusError as error:
             raise meaning(error, "the API groups") from error
-        if any(group["name"] == "karpenter.sh" for group in groups):
-            return "Karpenter"
+        served = {group["name"] for group in groups}
+        for group, name in BY_GROUP.items():
+            if group in served:
+                return name
         try:
-            status = await self._api.call("GET", STATUS)
+            # By its name, so that the right to it need not be one to all ConfigMaps.
+            found = await self._api.call(
+                "GET", "/api/v1/configmaps", query=[("fieldSelector", f"metadata.name={STATUS}")]
+            )
         except StatusError as error:
-            if error.status == 404:
-                return ""
-            raise meaning(error, "configmap cluster-autoscaler-status in namespace 'kube-system'") from error
-        return "cluster-autoscaler" if _is_alive(status, time.time()) else ""
+            raise meaning(error, f"configmap {STATUS}") from error
+        return "cluster-autoscaler" if any(_is_alive(each, time.time()) for each in found.get("items") or ()) else ""
 
 
 def _is_alive(status: dict[str, Any], now: float) -> bool:

@@ -72,11 +72,14 @@ async def test_no_more_is_asked_for_than_fits_and_the_rest_when_a_node_comes(sta
     assert stack.replicas == 7
 
 
-@pytest.mark.parametrize("sees", ["Karpenter", "maxUnschedulable"])
+@pytest.mark.parametrize("sees", ["Karpenter", "cluster-autoscaler", "maxUnschedulable"])
 async def test_where_waiting_pods_bring_nodes_they_are_asked_for(stack: GpuStack, sees: str) -> None:
     spec = {"maxUnschedulable": 5} if sees == "maxUnschedulable" else {}
     if sees == "Karpenter":
         stack.api.kinds.append(Kind("karpenter.sh/v1", "NodePool", "nodepools", has_scale=False, namespaced=False))
+    if sees == "cluster-autoscaler":
+        stack.api.kinds.append(Kind("v1", "ConfigMap", "configmaps", has_scale=False))
+        stack.api.put({"kind": "ConfigMap", "metadata": {"name": "cluster-autoscaler-status", "namespace": "its-own"}})
     target = await stack.target(replicas=1, maxReplicas=9, **spec)
     await stack.turns(target, TURNS)
     assert stack.replicas == 9

@@ -18,17 +18,20 @@ GROUPS = {"groups": [{"name": "apps"}]}
 class Server:
     """Answers two paths."""
 
-    def __init__(self, status: dict[str, Any] | StatusError, groups: dict[str, Any] | StatusError = GROUPS) -> None:
-        self.answers = {"/apis": groups}
-        self.status = status
+    def __init__(self, *statuses: dict[str, Any] | StatusError, groups: dict[str, Any] = GROUPS) -> None:
+        self.statuses = statuses
+        self.groups = groups
         self.asked = 0
 
-    async def call(self, method: str, path: str) -> dict[str, Any]:
+    async def call(self, method: str, path: str, *, query: object = ()) -> dict[str, Any]:
         self.asked += 1
-        answer = self.answers.get(path, self.status)
-        if isinstance(answer, StatusError):
-            raise answer
-        return answer
+        if path == "/apis":
+            return self.groups
+        assert (path, query) == ("/api/v1/configmaps", [("fieldSelector", "metadata.name=cluster-autoscaler-status")])
+        for answer in self.statuses:
+            if isinstance(answer, StatusError):
+                raise answer
+        return {"items": list(self.statuses)}
 
 
 def seen_of(server: Server) -> NodeAutoscalers:
@@ -40,15 +43,17 @@ def written(seconds_ago: float, zone: timezone = UTC) -> dict[str, Any]:
     return {"metadata": {"annotations": {LAST_UPDATED: at.strftime("%Y-%m-%d %H:%M:%S.123456789 %z XST")}}}
 
 
-NONE = StatusError(404, 'configmaps "cluster-autoscaler-status" not found')
 KARPENTER = {"groups": [{"name": "karpenter.sh"}]}
+OPEN_SHIFT = {"groups": [{"name": "autoscaling.openshift.io"}]}
 
 
 @pytest.mark.parametrize(
     ("server", "name"),
     [
-        (Server(NONE), ""),
-        (Server(NONE, KARPENTER), "Karpenter"),
+        (Server(), ""),
+        (Server(groups=KARPENTER), "Karpenter"),
+        (Server(groups=OPEN_SHIFT), "OpenShift's cluster autoscaler"),
+        (Server(written(STALE_SECONDS + 60), written(10)), "cluster-autoscaler"),
         (Server(written(10)), "cluster-autoscaler"),
         (Server(written(10, timezone(timedelta(hours=-5)))), "cluster-autoscaler"),
         (Server(written(STALE_SECONDS + 60)), ""),
@@ -61,7 +66,7 @@ async def test_what_adds_nodes_is_named(server: Server, name: str) -> None:
 
 
 async def test_the_server_is_asked_again_only_after_a_while() -> None:
-    server = Server(NONE)
+    server = Server()
     seen = seen_of(server)
     assert (await seen.name(), await seen.name()) == ("", "")
     assert server.asked == 2
@@ -70,12 +75,12 @@ async def test_the_server_is_asked_again_only_after_a_while() -> None:
 async def test_what_may_not_be_looked_at_is_not_taken_for_none() -> None:
     denied = StatusError(
         403,
-        'HTTP 403: configmaps "cluster-autoscaler-status" is forbidden: User "us" cannot get resource "configmaps" '
-        'in API group "" in the namespace "kube-system"',
+        'HTTP 403: configmaps "cluster-autoscaler-status" is forbidden: User "us" cannot list resource "configmaps" '
+        'in API group "" at the cluster scope',
     )
     server = Server(denied)
     seen = seen_of(server)
     for _ in range(3):
-        with pytest.raises(NotObservedError, match='lacks the right "get configmaps"'):
+        with pytest.raises(NotObservedError, match='lacks the right "list configmaps"'):
             await seen.name()
     assert server.asked == 2

@@ -26,7 +26,7 @@ ROLE = "preheat-autoscaler-nodes"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
-RIGHTS = [("list", "nodes"), ("watch", "nodes"), ("list", "pods"), ("watch", "pods"), ("get", "configmaps")]
+RIGHTS = [("list", "nodes"), ("watch", "nodes"), ("list", "pods"), ("watch", "pods"), ("list", "configmaps")]
 
 
 def shipped_rules() -> list[Json]:

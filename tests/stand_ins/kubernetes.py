@@ -256,8 +256,8 @@ class KubernetesStandIn:
                 return self._review(body["spec"]["resourceAttributes"])
             case ["api", "v1", "namespaces", namespace, "events", *name]:
                 return self._event(request.method, namespace, name[0] if name else "", body)
-            case ["api", "v1", ("nodes" | "pods") as plural]:
-                return await self._collection(request, EVERYWHERE if plural == "pods" else "", plural)
+            case ["api", "v1", ("nodes" | "pods" | "configmaps") as plural]:
+                return await self._collection(request, "" if plural == "nodes" else EVERYWHERE, plural)
             case ["api", "v1", "namespaces", namespace, "pods", name]:
                 return self._pod(request.method, ("pods", namespace, name), body)
             case ["api", version] | ["apis", *_, version] if len(request.path.strip("/").split("/")) < 4:
