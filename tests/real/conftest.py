@@ -1,15 +1,16 @@
-"""The real parts for the tests of this folder, and the one long story among them."""
+"""The real parts for the tests of this folder, and the two long stories among them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
 from tests.parts.fixtures import control_plane, namespace, prometheus
 from tests.real.rising_load import Story, told
+from tests.real.tutorial import Played, played
 
 __all__ = ["control_plane", "namespace", "prometheus"]
 
@@ -46,3 +47,29 @@ def _story(
 @pytest.fixture(scope="session")
 def stories(_story: Future[dict[str, Story]]) -> dict[str, Story]:
     return _story.result()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tutorial(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    _story: Future[dict[str, Story]] | None,
+) -> Iterator[Future[Played] | None]:
+    """Played in the background likewise, once the story is told: three control planes at a time would be many."""
+    if not any("tutorial" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("tutorial")
+
+    def play() -> Played:
+        if _story is not None:
+            wait([_story])
+        return played(folder)
+
+    with ThreadPoolExecutor(1) as background:
+        yield background.submit(play)
+
+
+@pytest.fixture(scope="session")
+def tutorial(_tutorial: Future[Played]) -> Played:
+    return _tutorial.result()

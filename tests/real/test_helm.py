@@ -42,7 +42,7 @@ Documents = dict[Key, Any]
 def helm(*words: str | Path, values: object = None) -> subprocess.CompletedProcess[str]:
     command = [build.ensure(build.HELM) / "helm", *words, *(("--values", "-") if values else ())]
     return subprocess.run(
-        list(map(str, command)), input=yaml.safe_dump(values), capture_output=True, text=True, timeout=120, check=False
+        list(map(str, command)), input=yaml.safe_dump(values), capture_output=True, text=True, timeout=270, check=False
     )
 
 
@@ -135,7 +135,7 @@ def test_helm_installs_changes_and_removes_it(control_plane: ControlPlane, names
     """On nodes that run nothing: that its pods start is for the image's test to show."""
     install(control_plane)  # the definition may be there already
     where = ("--kubeconfig", control_plane.kubeconfig("admin"), "--namespace", namespace)
-    waits = ("--wait", "--timeout", "100s")
+    waits = ("--wait", "--timeout", "240s")
 
     done = helm("install", "preheat", CHART, *where, *waits)
     assert done.returncode == 0, done.stderr
