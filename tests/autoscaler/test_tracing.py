@@ -51,9 +51,16 @@ DECIDED = Decision(
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With no variable set before, and with no thread of the SDK left behind, which would go on trying to send."""
+    before = set(threading.enumerate())
     for name in (*ENDPOINTS, "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if "otel" in thread.name.lower() or thread.name == "last spans":
+            thread.join(60)
+            assert not thread.is_alive(), thread.name
 
 
 def test_a_span_says_what_the_journal_says_in_its_names() -> None:
@@ -220,6 +227,7 @@ async def test_the_program_sends_a_span_for_every_turn(
 
 async def test_a_collector_that_is_not_there_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     tracing = from_environment("0")
     assert tracing is not None
     tracing.record(Entry("inference/llama", START, Outcome.RESCALED, decision=DECIDED), START, START)
