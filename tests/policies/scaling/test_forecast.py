@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from policies.scaling.decision import Forecast
-from policies.scaling.forecast import ForecastFit, fit, foresee
+from policies.scaling.forecast import PRIOR_ERROR, ForecastFit, fit, foresee
 from policies.scaling.forecasters.views import LastValue, Past, Seasonal, trailing_mean
 from policies.scaling.series import Series
 from tests.policies.scaling.story import policy
@@ -113,3 +113,25 @@ def test_a_season_looks_at_nothing_later_than_its_time() -> None:
 def test_a_mean_over_too_little_is_unknown() -> None:
     values = np.array([1.0, np.nan, np.nan, np.nan, 5.0, 5.0])
     assert list(np.isnan(trailing_mean(values, 4))) == [True, True, True, True, True, False]
+
+
+def test_a_few_errors_are_believed_less_than_many_alike() -> None:
+    def steps(at: float) -> float:
+        return 3.0 + 6.0 * (at % 600 < 300)
+
+    def level_alone(minutes: float) -> ForecastFit:
+        seen, now = past(steps, minutes / 1440)
+        found = fit(seen, POLICY.views[:1], now=now, horizon_seconds=180, quantile=0.9, smooth_seconds=180)
+        assert found is not None
+        return found
+
+    few, many = level_alone(20), level_alone(600)
+    assert few.compared < 30 < many.compared
+    assert PRIOR_ERROR < few.error < many.error
+
+
+def test_another_view_is_believed_only_once_it_was_often_compared() -> None:
+    short, soon = past(lambda at: 2.0 + at / 600, 25 / 1440)
+    long, later = past(lambda at: 2.0 + at / 600, 120 / 1440)
+    assert fitted(short, soon).view == 0
+    assert fitted(long, later).view != 0
