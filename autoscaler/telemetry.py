@@ -59,7 +59,12 @@ METRICS: Final = tuple(
         ("preheat_replicas_ready", "gauge", TARGET, "Pods that serve"),
         ("preheat_replicas_coming", "gauge", TARGET, "Pods created and expected, not ready yet"),
         ("preheat_horizon_seconds", "gauge", TARGET, "How far ahead a replica asked for now would serve"),
-        ("preheat_demand_requests_per_second", "gauge", TARGET, "Requests arriving now"),
+        (
+            "preheat_demand_requests_per_second",
+            "gauge",
+            TARGET,
+            "The load now, in requests of the present mix whose work it is",
+        ),
         ("preheat_capacity_requests_per_second", "gauge", TARGET, "What one replica bears within objectives"),
         (
             "preheat_forecast_requests_per_second",

@@ -158,7 +158,12 @@ def own_copy(history: History) -> History:
         return series and replace(series, sums=np.array(series.sums))
 
     return replace(
-        history, last=None, ticks=np.array(history.ticks), fine=own(history.fine), coarse=own(history.coarse)
+        history,
+        last=None,
+        ticks=np.array(history.ticks),
+        recent=np.array(history.recent),
+        fine=own(history.fine),
+        coarse=own(history.coarse),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, isnan
+from math import floor
 from time import monotonic
 from typing import Final
 
@@ -137,7 +137,7 @@ def finest(coarse: tuple[LoadBin, ...], fine: tuple[LoadBin, ...]) -> tuple[Load
     return tuple(sorted((*(b for b in coarse if b.start // length not in covered), *fine), key=lambda b: b.start))
 
 
-QUANTITIES: Final = ("scrapes", "arrivals", "prompt", "generation", "in_flight")
+QUANTITIES: Final = ("scrapes", "arrivals", "prompt", "generation")
 
 
 def history_query(targets: Sequence[HistoryTarget], bin_seconds: int) -> str:
@@ -175,13 +175,8 @@ class TargetSeries:
 
 def _quantities(target: HistoryTarget, bin_seconds: int) -> tuple[str, ...]:
     series = TargetSeries(target, bin_seconds)
-    running, waiting = vllm_metrics.GAUGES["requests_running"], vllm_metrics.GAUGES["requests_waiting"]
+    running = vllm_metrics.GAUGES["requests_running"]
     scrapes = series.first_of(lambda n, way: f"max({series.vector(running[n], way, 'count_over_time')})", len(running))
-    # As it stood at the bin's end: a mean over the bin would be half as many samples again for the server.
-    in_flight = series.first_of(
-        lambda n, way: " + ".join(f"sum({series.vector(gauge[n], way)})" for gauge in (running, waiting)),
-        len(running),
-    )
     arrivals = series.increase([f"{name}_count" for name in vllm_metrics.DISTRIBUTIONS["ttft"]])
     if target.arrivals is not None:
         # One look more, at the bin's start, so that nothing between two bins is lost; for that look the server
@@ -195,7 +190,6 @@ def _quantities(target: HistoryTarget, bin_seconds: int) -> tuple[str, ...]:
         arrivals,
         series.increase(vllm_metrics.COUNTERS["prompt_tokens"]),
         series.increase(vllm_metrics.COUNTERS["generation_tokens"]),
-        in_flight,
     )
 
 
@@ -228,13 +222,12 @@ class Grid:
     def _bins(self, columns: Mapping[str, Floats]) -> tuple[LoadBin, ...]:
         unknown = np.full(self.count, np.nan)
         scrapes, *loads = (columns.get(quantity, unknown) for quantity in QUANTITIES)
-        arrivals, prompt, generation, in_flight = loads
+        arrivals, prompt, generation = loads
         whole = np.flatnonzero(scraped_throughout(scrapes) & np.isfinite(arrivals + prompt + generation))
         seconds = float(self.bin_seconds)
         starts = (self.first_end + (whole - 1) * seconds).tolist()
         rates = ((column[whole] / seconds).tolist() for column in (arrivals, prompt, generation))
-        standing = (None if isnan(each) else each for each in in_flight[whole].tolist())
-        return tuple(LoadBin(start, seconds, *rest) for start, *rest in zip(starts, *rates, standing, strict=True))
+        return tuple(LoadBin(start, seconds, *rest) for start, *rest in zip(starts, *rates, strict=True))
 
 
 def scraped_throughout(scrapes: Floats) -> NDArray[np.bool_]:

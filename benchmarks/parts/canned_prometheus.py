@@ -136,7 +136,7 @@ class Answers:
 def wave(name: str, start: float, end: float, step: float) -> Iterator[tuple[float, str]]:
     """A day's wave with the digits that an increase has after its extrapolation; scrapes are the same in each bin."""
     quantity = name.partition("/")[2]
-    scale = {"scrapes": 0.0, "arrivals": step, "prompt": 1000 * step, "generation": 200 * step, "in_flight": 8.0}
+    scale = {"scrapes": 0.0, "arrivals": step, "prompt": 1000 * step, "generation": 200 * step}
     for number in range(round((end - start) / step) + 1):
         at = start + number * step
         rate = 1.6 * (1.0 + 0.5 * sin(2 * pi * at / 86_400)) * (1.0 + 0.1 * sin(at / 211.0))

@@ -27,7 +27,7 @@ def eight_days(until: float, origin: float, pods: int) -> list[LoadBin]:
         for number in range(round((start - end) / width)):
             at = until - start + number * width
             rate = load_at(at + width / 2 - origin, pods)
-            bins.append(LoadBin(at, width, rate, rate * PROMPT, rate * OUTPUT, 8.0 * rate))
+            bins.append(LoadBin(at, width, rate, rate * PROMPT, rate * OUTPUT))
     return bins
 
 

@@ -55,7 +55,7 @@ class Decision:
     horizon_seconds: float = 0.0
     forecast: Forecast | None = None
     demand: float | None = None
-    """Requests/s arriving now, of the present mix; None when unseen."""
+    """The load now, in requests/s of the present mix whose work it is; None when unseen."""
     capacity: float | None = None
     """Requests/s that one replica bears within the objectives, of the present mix."""
     ready: int = 0

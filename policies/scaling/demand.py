@@ -38,8 +38,6 @@ class LoadBin:
     arrivals_per_second: float
     prompt_tokens_per_second: float
     generation_tokens_per_second: float
-    in_flight: float | None = None
-    """Mean requests running or waiting; None where the store had none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,12 @@ class PodActivity:
     within_tpot: Interval
     hang_ups: HangUps
 
+    def is_saturated(self, tpot_objective_seconds: float) -> bool:
+        """Whether less was done, or is told to have been, than came: what arrived is the better measure then."""
+        slow = self.inter_token_seconds > self.inter_tokens * tpot_objective_seconds
+        untold = self.first_tokens > 0 and self.prompt_tokens + self.generation_tokens == 0
+        return self.waiting >= 1 or slow or untold
+
 
 @dataclass(frozen=True, slots=True)
 class Activity:
@@ -96,6 +100,11 @@ class Activity:
     trusted: bool
     """False when it spans a gap, or a ready pod is unseen: a floor of what happened, not a measure."""
     pods: Mapping[str, PodActivity]
+
+    def saturated(self, tpot_objective_seconds: float) -> float:
+        """Share of the pods that did less than came: requests waited, or tokens came slower than promised."""
+        full = [pod.is_saturated(tpot_objective_seconds) for pod in self.pods.values()]
+        return sum(full) / len(full) if full else 1.0
 
     @property
     def share_within_both(self) -> Interval | None:

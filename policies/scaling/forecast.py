@@ -66,7 +66,7 @@ def fit(
     smooth_seconds: float,
 ) -> ForecastFit | None:
     """Back-test every view over the fine bins; None while there is too little past. The first view is the fallback."""
-    rates = past.fine.rates()
+    rates = past.fine_rates()
     step = past.fine.step_seconds
     came = _ahead(centred_mean(rates, max(1, round(smooth_seconds / step))), max(1, round(horizon_seconds / step)))
     mean = float(np.nanmean(came)) if np.any(~np.isnan(came)) else 0.0

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,16 @@ from policies.scaling.idleness import Idleness
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
 from policies.scaling.observation import Interval, Observation, PodStage
-from policies.scaling.series import Row, Series
+from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.utilisation import Imagined, Utilisation, imagine
+from policies.scaling.work import Work
 
-TICK_COLUMNS: Final = ("time", "wanted", "seconds", "arrivals")
-TIME, WANTED, TICK_SECONDS, TICK_ARRIVALS = range(4)
+TIME, WANTED = range(2)
+"""Of a turn, as its wish is kept."""
+IN_FLIGHT_SECONDS, DONE = 1, 2
+"""Of a turn, as what was done is kept: after its time Σ of how long requests were in flight since the one before, then
+by the columns of a `Series` what was done since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,10 @@ class History:
     """Empty at first; `then` adds a turn, `refilled` a past read back from a metrics store."""
 
     last: Observation | None = None
-    ticks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, len(TICK_COLUMNS))))
-    """One row a turn, TICK_COLUMNS; seconds and arrivals are 0 where the stretch before it was not trusted."""
+    ticks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """One row a turn, (turns, 2): when, and what was wished for."""
+    recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, DONE + COLUMNS)))
+    """One row a turn of late, (turns, DONE + COLUMNS), of those before which all was seen."""
     fine: Series | None = None
     coarse: Series | None = None
     hang_ups: Mapping[str, HangUps] = field(default_factory=dict)
@@ -58,7 +63,15 @@ class History:
         return activity(self.last, now, hang_ups=self.hang_ups, max_gap_seconds=policy.max_gap_seconds)
 
     def past(self, policy: ScalingPolicy) -> Past:
-        return Past(self.fine or _fine(policy), self.coarse or _coarse(policy))
+        return Past(self.fine or _fine(policy), self.coarse or _coarse(policy), self.work(policy))
+
+    def work(self, policy: ScalingPolicy) -> Work | None:
+        """What tokens cost in the present mix; None before the first request was seen."""
+        mix = self.mix.mix
+        return Work.of(self.step_time(policy), mix) if mix else None
+
+    def step_time(self, policy: ScalingPolicy) -> StepTime:
+        return self.steps.step_time if self.steps else StepTime.prior(policy.tpot_objective_seconds)
 
     def capacity(self, policy: ScalingPolicy) -> ReplicaCapacity | None:
         """What a replica bears of the present mix when it is full; None before the first request was seen."""
@@ -66,7 +79,7 @@ class History:
         if mix is None:
             return None
         return replica_capacity(
-            self.steps.step_time if self.steps else StepTime.prior(policy.tpot_objective_seconds),
+            self.step_time(policy),
             mix,
             ttft_objective_seconds=policy.ttft_objective_seconds,
             tpot_objective_seconds=policy.tpot_objective_seconds,
@@ -88,13 +101,28 @@ class History:
             return None
         return int(np.max(within[:, WANTED], initial=0.0))
 
-    def arrivals(self, now: float, seconds: float, newest: Activity | None) -> tuple[float, float] | None:
-        """(requests, seconds seen) over the last `seconds` up to and with the newest stretch; None if seen by half."""
-        rows = self.ticks[self.ticks[:, TIME] > now - seconds]
-        count, seen = float(rows[:, TICK_ARRIVALS].sum()), float(rows[:, TICK_SECONDS].sum())
+    def since(
+        self, now: float, seconds: float, newest: Activity | None, policy: ScalingPolicy
+    ) -> NDArray[np.float64] | None:
+        """What was done over the last `seconds` up to and with the newest stretch, by the columns of a `Series`.
+
+        None where less than half of them were seen.
+        """
+        done = self.recent[self.recent[:, TIME] > now - seconds, DONE:].sum(axis=0)
         if newest is not None and newest.trusted:
-            count, seen = count + newest.arrivals, seen + newest.seconds
-        return (count, seen) if seen >= seconds / 2 else None
+            done = done + np.array(row_of(newest, policy))
+        return done if done[SECONDS] >= seconds / 2 else None
+
+    def load(self, done: NDArray[np.float64], policy: ScalingPolicy) -> float:
+        """Requests' worth of work in what was done, by the columns of a `Series`."""
+        work = self.work(policy)
+        return float(work.requests(done[np.newaxis])[0] if work else done[ARRIVALS])
+
+    @property
+    def stay_seconds(self) -> float | None:
+        """How long a request stays, by what was in flight of late (Little); None before any was."""
+        held, arrived = self.recent[:, IN_FLIGHT_SECONDS].sum(), self.recent[:, DONE + ARRIVALS].sum()
+        return float(held / arrived) if held > 0 and arrived > 0 else None
 
     def then(self, observation: Observation, decision: Decision, policy: ScalingPolicy) -> History:
         """With one turn more."""
@@ -125,7 +153,7 @@ class History:
             table = np.array(loads)
             starts, seconds = table[:, 0], table[:, 1]
             ends = starts + seconds
-            rows = np.column_stack((seconds, table[:, 2:] * seconds[:, np.newaxis]))
+            rows = np.column_stack((seconds, table[:, 2:] * seconds[:, np.newaxis], np.zeros(len(table))))
             old = (seconds >= policy.coarse_step_seconds) | (ends <= since_fine)
             coarse = coarse.add_all(starts[old], ends[old], rows[old])
             fine = fine.add_all(starts[~old], ends[~old], rows[~old])
@@ -135,15 +163,13 @@ class History:
     def _with_tick(
         self, observation: Observation, decision: Decision, done: Activity | None, policy: ScalingPolicy
     ) -> History:
-        seen = done if done is not None and done.trusted else None
-        row = (
-            observation.time,
-            float(decision.wanted),
-            seen.seconds if seen else 0.0,
-            seen.arrivals if seen else 0.0,
-        )
-        kept = self.ticks[self.ticks[:, TIME] > observation.time - policy.ticks_keep_seconds]
-        return replace(self, ticks=np.vstack((kept, row)))
+        now = observation.time
+        ticks = self.ticks[self.ticks[:, TIME] > now - policy.ticks_keep_seconds]
+        recent = self.recent[self.recent[:, TIME] > now - policy.recent_keep_seconds]
+        if done is not None and done.trusted:
+            in_flight = (done.running + done.waiting) * done.seconds
+            recent = np.vstack((recent, (now, in_flight, *row_of(done, policy))))
+        return replace(self, ticks=np.vstack((ticks, (now, float(decision.wanted)))), recent=recent)
 
     def _with_activity(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
         fine, coarse = self.fine or _fine(policy), self.coarse or _coarse(policy)
@@ -151,13 +177,7 @@ class History:
         if done.trusted and done.seconds > 0:
             # The stretch between two turns holds what the scrapes within it covered.
             end = observation.time
-            row = _row(
-                done.seconds,
-                done.arrivals,
-                done.prompt_tokens,
-                done.generation_tokens,
-                (done.running + done.waiting) * done.seconds,
-            )
+            row = row_of(done, policy)
             fine, coarse = fine.add(done.start, end, row), coarse.add(done.start, end, row)
             mix = mix.then(done, prompt_seconds=policy.mix_prompt_seconds, output_seconds=policy.mix_output_seconds)
         hang_ups = {
@@ -194,11 +214,10 @@ class History:
         ready = observation.count(PodStage.READY)
         if not (settled and done.trusted and ready and share):
             return self
-        capacity, arrived = self.capacity(policy), self.arrivals(observation.time, policy.level_seconds, None)
-        if capacity is None or arrived is None:
+        capacity, level = self.capacity(policy), self.since(observation.time, policy.level_seconds, None, policy)
+        if capacity is None or level is None:
             return self
-        count, seconds = arrived
-        load = count / seconds + done.waiting / policy.drain_seconds
+        load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.drain_seconds
         # Where buckets leave it open who was late, half of them were.
         late = (1.0 - (share.low + share.high) / 2) * done.first_tokens
         return replace(
@@ -301,13 +320,14 @@ def _mix_of(bins: Sequence[LoadBin], since: float) -> MixSums:
     return MixSums(prompt, arrivals, output, arrivals)
 
 
-def _loads(bin: LoadBin) -> tuple[float, float, float, float]:
-    in_flight = bin.in_flight or 0.0
-    return bin.arrivals_per_second, bin.prompt_tokens_per_second, bin.generation_tokens_per_second, in_flight
+def _loads(bin: LoadBin) -> tuple[float, float, float]:
+    return bin.arrivals_per_second, bin.prompt_tokens_per_second, bin.generation_tokens_per_second
 
 
-def _row(seconds: float, arrivals: float, prompt_tokens: float, generation_tokens: float, in_flight: float) -> Row:
-    return (seconds, arrivals, prompt_tokens, generation_tokens, in_flight)
+def row_of(done: Activity, policy: ScalingPolicy) -> Row:
+    """By the columns of a `Series`."""
+    full = done.seconds * done.saturated(policy.tpot_objective_seconds)
+    return done.seconds, done.arrivals, done.prompt_tokens, done.generation_tokens, full
 
 
 def _fine(policy: ScalingPolicy) -> Series:

@@ -8,7 +8,7 @@ raise. Then the wish is damped on its way down and bounded.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from math import ceil, exp, sqrt
 
 from policies.scaling import damping, sentences
 from policies.scaling.calendar_floor import floor_at
@@ -17,10 +17,11 @@ from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
-from policies.scaling.history import History
+from policies.scaling.history import History, row_of
 from policies.scaling.lead_time import LeadTime, prior_seconds
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.sentences import told
+from policies.scaling.series import ARRIVALS, SECONDS
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.supply import Supply, supply
 
@@ -125,21 +126,23 @@ def _sample_age(now: Observation) -> float:
 
 
 def _present(history: History, now: Observation, done: Activity | None, policy: ScalingPolicy) -> float | None:
-    """Requests/s arriving now; None when unseen.
+    """Requests' worth of work a second now; None when unseen.
 
-    The mean of the last two minutes, or of the last one less its counting error where that is more: what has
-    just begun is believed as far as its number of requests allows.
+    The mean of the last two minutes, or of the last half one less its counting error where that is more. What has
+    just begun to arrive is believed as far as its number of requests allows, too, and counts as far as it is worked
+    on so soon: of a burst of 30 s whose requests stay for 100 s a quarter is on the fleet at a time.
     """
-    with_newest = history.arrivals(now.time, policy.level_seconds, done)
-    if with_newest is None:
+    level = history.since(now.time, policy.level_seconds, done, policy)
+    if level is None:
         return done.arrivals / done.seconds if done is not None and done.trusted and done.seconds > 0 else None
-    count, seconds = with_newest
-    rate = count / seconds
-    burst = history.arrivals(now.time, policy.burst_seconds, done)
-    if burst is not None:
-        count, seconds = burst
-        rate = max(rate, (count - sqrt(count)) / seconds)
-    return rate
+    rate = history.load(level, policy) / float(level[SECONDS])
+    burst, stay = history.since(now.time, policy.burst_seconds, done, policy), history.stay_seconds
+    if burst is None or stay is None:
+        return rate
+    arrived, worked, seconds = float(burst[ARRIVALS]), history.load(burst, policy), float(burst[SECONDS])
+    soon = 1.0 - exp(-policy.burst_seconds / stay)
+    arriving = rate + soon * ((arrived - sqrt(arrived)) / seconds - rate)
+    return max(rate, arriving, (worked - sqrt(worked)) / seconds)
 
 
 def _forecast(
@@ -149,9 +152,9 @@ def _forecast(
     past = history.past(policy)
     fine = past.fine.tail(round(30 * policy.level_seconds / policy.fine_step_seconds))
     if done is not None and done.trusted and done.seconds > 0:
-        fine = fine.add(done.start, now.time, (done.seconds, done.arrivals, 0.0, 0.0, 0.0))
+        fine = fine.add(done.start, now.time, row_of(done, policy))
     return foresee(
-        Past(fine, past.coarse),
+        Past(fine, past.coarse, past.work),
         policy.views,
         history.forecast,
         now=now.time,
@@ -173,7 +176,7 @@ def _needs(
     """Every consideration's number of replicas."""
     bears = capacity.requests_per_second
     flow = 0.0 if present is None else present
-    arriving = f"{sentences.rate(present)} requests/s arrive"
+    arriving = f"{sentences.rate(present)} requests/s come"
     needs = [Need(flow / bears, capacity.binding, arriving)]
     if forecast is not None:
         needs.append(Need(forecast.upper / bears, Binding.FORECAST, sentences.foreseen(forecast, horizon)))

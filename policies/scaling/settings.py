@@ -93,6 +93,7 @@ class ScalingPolicy:
 
     # Memory
     ticks_keep_seconds: float = 3_600.0
+    recent_keep_seconds: float = 900.0
     fine_step_seconds: float = 60.0
     fine_keep_seconds: float = DAY_SECONDS
     coarse_step_seconds: float = 300.0

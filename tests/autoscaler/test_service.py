@@ -161,7 +161,7 @@ async def test_shadow_mode_writes_nothing_not_even_events() -> None:
 
 
 def past(hours: int) -> list[LoadBin]:
-    return [LoadBin(START - hours * 3_600 + n * 300, 300.0, 4.0, 800.0, 400.0, 8.0) for n in range(12 * hours + 3)]
+    return [LoadBin(START - hours * 3_600 + n * 300, 300.0, 4.0, 800.0, 400.0) for n in range(12 * hours + 3)]
 
 
 async def test_the_past_is_read_back_before_the_first_turn_and_only_what_was_not_seen_since() -> None:

@@ -85,7 +85,6 @@ async def test_a_steady_load_comes_back_as_it_was(past: Past3Hours) -> None:
         assert each.arrivals_per_second == pytest.approx(2.0, rel=0.01)
         assert each.prompt_tokens_per_second == pytest.approx(200.0, rel=0.01)
         assert each.generation_tokens_per_second == pytest.approx(80.0, rel=0.01)
-        assert each.in_flight == 4.0
 
 
 async def test_the_last_day_comes_in_minutes_and_the_days_before_in_five(past: Past3Hours) -> None:

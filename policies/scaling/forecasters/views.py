@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.scaling.series import Series
+from policies.scaling.work import Work
 
 Array = NDArray[np.float64]
 
@@ -23,10 +24,18 @@ class Past:
 
     fine: Series
     coarse: Series
+    work: Work | None = None
+    """What tokens cost; None: requests are counted, not their work."""
+
+    def fine_rates(self) -> Array:
+        return self.work.rates(self.fine) if self.work else self.fine.rates()
+
+    def coarse_rates(self) -> Array:
+        return self.work.rates(self.coarse) if self.work else self.coarse.rates()
 
     def level(self, seconds: float) -> Array:
         """Mean rate over the last `seconds`, at the end of each fine bin; NaN with less than half of them seen."""
-        return trailing_mean(self.fine.rates(), max(1, round(seconds / self.fine.step_seconds)))
+        return trailing_mean(self.fine_rates(), max(1, round(seconds / self.fine.step_seconds)))
 
     def fine_times(self) -> Array:
         """The end of each fine bin: the instant at which it was known."""
@@ -97,7 +106,7 @@ class Seasonal:
     def _profile(self, past: Past, times: Array) -> Array:
         """Smoothed rate one period before each time; NaN where the past does not reach or was not seen."""
         step = past.coarse.step_seconds
-        rates = centred_mean(past.coarse.rates(), max(1, round(self.smooth_seconds / step)))
+        rates = centred_mean(past.coarse_rates(), max(1, round(self.smooth_seconds / step)))
         if len(rates) == 0:
             return np.full(len(times), np.nan)
         # Bin i stands for its middle; between two middles the profile is a line.

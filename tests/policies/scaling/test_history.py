@@ -14,7 +14,7 @@ HOUR, DAY = 3600.0, 86_400.0
 
 
 def size_bytes(history: History) -> int:
-    arrays: list[NDArray[np.floating]] = [history.ticks]
+    arrays: list[NDArray[np.floating]] = [history.ticks, history.recent]
     for series in (history.fine, history.coarse):
         assert series is not None
         arrays.append(series.sums)
@@ -23,8 +23,8 @@ def size_bytes(history: History) -> int:
 
 def nine_days() -> list[LoadBin]:
     start = 1_699_999_200.0 - 9 * DAY
-    coarse = [LoadBin(start + i * 300, 300, 2.0, 2000.0, 400.0, 20.0) for i in range(9 * 288)]
-    fine = [LoadBin(start + 8 * DAY + i * 60, 60, 2.0, 2000.0, 400.0, 20.0) for i in range(1440)]
+    coarse = [LoadBin(start + i * 300, 300, 2.0, 2000.0, 400.0) for i in range(9 * 288)]
+    fine = [LoadBin(start + 8 * DAY + i * 60, 60, 2.0, 2000.0, 400.0) for i in range(1440)]
     return coarse + fine
 
 

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.scaling.decision import Binding
-from policies.scaling.history import History
+from policies.scaling.history import DONE, History
 from policies.scaling.observation import Observation, Pod, PodSample, SampleState
 from policies.scaling.policy import decide
+from policies.scaling.series import ARRIVALS, GENERATION_TOKENS, PROMPT_TOKENS
 from tests.policies.scaling.story import Story, policy
 
 HOUR = 3600.0
@@ -192,11 +193,11 @@ def test_more_load_never_means_fewer_replicas(factor: float, rate: float) -> Non
     story = Story(steps((0, rate)), policy(), start=4).tell(HOUR)
     history, seen = story.history, story.observations[-1]
     assert history.fine is not None
-    raised = history.fine.sums.copy()
-    raised[:, 1] *= factor
-    ticks = history.ticks.copy()
-    ticks[:, 3] *= factor
-    more = replace(history, fine=replace(history.fine, sums=raised), ticks=ticks)
+    raised, recent = history.fine.sums.copy(), history.recent.copy()
+    for column in (ARRIVALS, PROMPT_TOKENS, GENERATION_TOKENS):
+        raised[:, column] *= factor
+        recent[:, DONE + column] *= factor
+    more = replace(history, fine=replace(history.fine, sums=raised), recent=recent)
     later = replace(seen, time=seen.time + 15)
     assert decide(later, more, story.policy).wanted >= decide(later, history, story.policy).wanted
 

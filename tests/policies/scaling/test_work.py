@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.scaling.capacity import Mix, StepTime
+from policies.scaling.series import Series
+from policies.scaling.work import Work
+
+A40 = StepTime(fixed=0.0245, decode=0.00012, context=0.81e-6, prefill=97e-6)
+CHAT = Mix(prompt_tokens=1155, output_tokens=211, resident_tokens=1260)
+WORK = Work.of(A40, CHAT)
+
+Row = tuple[float, float, float, float, float]
+
+
+def requests(*rows: Row) -> list[float]:
+    return list(WORK.requests(np.array(rows)))
+
+
+def row(arrivals: float, prompts: float, answers: float, *, saturated: float = 0.0) -> Row:
+    """A minute in which so many arrived, and so many requests' prompts were read and answers generated."""
+    return 60.0, arrivals, prompts * CHAT.prompt_tokens, answers * CHAT.output_tokens, saturated
+
+
+def test_requests_of_the_mix_are_as_many_as_were_worked_on() -> None:
+    assert requests(row(90, 90, 90)) == pytest.approx([90])
+
+
+def test_a_burst_that_is_answered_later_is_load_when_it_is_answered() -> None:
+    # Of the burst's work the prompts are 0.32: the rest comes with the answers.
+    first, second = requests(row(100, 100, 0), row(0, 0, 100))
+    assert first == pytest.approx(100 * CHAT.prompt_tokens * A40.prefill / A40.request_seconds(CHAT))
+    assert first + second == pytest.approx(100)
+
+
+def test_prompts_three_times_as_long_are_more_load_though_as_many_arrive() -> None:
+    (longer,) = requests((60.0, 90, 3 * 90 * CHAT.prompt_tokens, 90 * CHAT.output_tokens, 0.0))
+    assert longer == pytest.approx(90 * (1 + 2 * CHAT.prompt_tokens * A40.prefill / A40.request_seconds(CHAT)))
+
+
+def test_where_all_pods_are_full_what_arrives_counts() -> None:
+    assert requests(row(200, 90, 90, saturated=60.0)) == pytest.approx([200])
+
+
+def test_where_one_pod_in_three_is_full_a_third_of_what_is_not_done_counts() -> None:
+    assert requests(row(120, 90, 90, saturated=20.0)) == pytest.approx([100])
+
+
+@given(st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 60))
+def test_a_full_fleet_never_shows_less_than_it_does(
+    arrivals: float, prompts: float, answers: float, saturated: float
+) -> None:
+    (calm,), (full,) = (
+        requests(row(arrivals, prompts, answers)),
+        requests(row(arrivals, prompts, answers, saturated=saturated)),
+    )
+    assert calm <= full <= max(calm, arrivals) + 1e-6
+
+
+def test_a_bin_seen_for_less_than_half_is_unknown() -> None:
+    series = Series(60.0, 10).add(0.0, 60.0, row(90, 90, 90)).add(60.0, 80.0, (20.0, *row(9, 9, 9)[1:]))
+    rates = WORK.rates(series)
+    assert rates[0] == pytest.approx(1.5)
+    assert np.isnan(rates[1])
+
+
+def test_work_that_costs_nothing_is_counted_by_its_answers() -> None:
+    free = Work.of(StepTime(fixed=0.02, decode=0.0, context=0.0, prefill=0.0), CHAT)
+    assert free.requests(np.array([row(90, 90, 90)])) == pytest.approx([90])
