@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay crds docs clean parts
+.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay bench-policy crds docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ bench-packing: $(INSTALLED) ## how much of a fleet our placement puts to right u
 
 bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchmarks.md (an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/frontier.py $(or $(TRACES),traces)
+
+bench-policy: $(INSTALLED) ## ours beside what could be foreseen and the best in hindsight, likewise (an hour; TRACES=DIR)
+	PYTHONPATH=. $(BIN)/python benchmarks/long/policy.py $(or $(TRACES),traces)
 
 crds: $(INSTALLED) ## manifests/crds anew from the model that reads the resource
 	$(BIN)/preheat crd >manifests/crds/vllmautoscalers.yaml

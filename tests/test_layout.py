@@ -142,6 +142,7 @@ def test_every_promised_make_target_is_there_with_a_line_of_help() -> None:
         "bench",
         "bench-packing",
         "bench-replay",
+        "bench-policy",
         "crds",
         "docs",
         "clean",

@@ -1,109 +1,61 @@
 """Every policy on days of traffic at three cold starts: GPU-hours against attainment, into `docs/benchmarks.md`.
 
-Half an hour of replays, so `make bench` leaves it out: `make bench-replay TRACES=DIR` runs it. The traces are those of
-`DAYS`, in the format that the replay reads. What is done is kept in `.bench/`, so a run that was cut off goes on.
+Half an hour of replays, so `make bench` leaves it out: `make bench-replay TRACES=DIR` runs it. The traces are the
+recorded ones of `benchmarks/parts/days.py`. What is done is kept in `.bench/`, so a run that was cut off goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from policies.scaling.resource import Objectives
+from benchmarks.parts.days import RECORDED, Days
+from benchmarks.parts.page import commit, written
 from simulations import peers
 from simulations.laboratory.candidates import candidates
-from simulations.laboratory.scenario import Scenario
 from simulations.laboratory.sweep import grid, sweep
-from simulations.model.cold_start import Constant
-from simulations.model.conditions import Conditions
-from simulations.model.engine import shipped_engine
-from simulations.traces import TraceError, read
+from simulations.traces import TraceError
 
-PAGE: Final = Path("docs/benchmarks.md")
 BEGIN: Final = "<!-- frontier: written by make bench-replay -->"
 END: Final = "<!-- end of frontier -->"
 KEPT: Final = Path(".bench/frontier")
 
 COLD_STARTS_SECONDS: Final = (60.0, 180.0, 420.0)
-CLIP_PROMPT_TOKENS: Final = 12_000
 POLICIES: Final = ("foreseeable", "preheat", *(name for name in peers.NAMES if name != "aibrix"))  # = aibrix-coded
 IN_HINDSIGHT: Final = tuple(f"hpa:target={target}" for target in (12, 16, 18, 22, 24, 28))
 """The HPA on requests in flight, at targets of which the best is only known afterwards."""
 
 
-@dataclass(frozen=True, slots=True)
-class Days:
-    """A trace by its file's name, and from when on it is scored: before that, policies learn."""
-
-    file: str
-    what: str
-    score_from_seconds: float
-
-
-DAYS: Final = (
-    Days("servegen_m-mid_1d.csv.gz", "m-mid, 1 day: one client is half of the load", 21_600.0),
-    Days("servegen_m-large_3d.csv.gz", "m-large, 3 days: level shifts", 86_400.0),
-    Days("servegen_m-small_7d.csv.gz", "m-small, 7 days: a daily cycle", 86_400.0),
-)
-
-
 def main() -> None:
     """Replay all, and write the tables into the page."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("traces", type=Path, help="folder that holds " + ", ".join(day.file for day in DAYS))
+    arguments.add_argument("traces", type=Path, help="folder that holds " + ", ".join(days.file for days in RECORDED))
     arguments.add_argument("--jobs", type=int, default=1)
-    arguments.add_argument("--days", nargs="*", default=[day.file for day in DAYS], help="only these files")
+    arguments.add_argument("--days", nargs="*", default=[days.name for days in RECORDED], help="only these")
     asked = arguments.parse_args()
-    began = datetime.now(UTC)
-    commit = _commit()
-    tables = [_tables(day, asked.traces, asked.jobs) for day in DAYS if day.file in asked.days]
-    text = "\n".join([f"Measured on {began:%Y-%m-%d} at commit {commit}.", "", *tables])
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    if not rest:
-        sys.exit(f"{PAGE} lacks the line {BEGIN}: put it, and {END} after it, where the tables belong")
-    PAGE.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
-    print(text)
+    known = commit()
+    tables = [line for days in RECORDED if days.name in asked.days for line in _tables(days, asked.traces, asked.jobs)]
+    print(written(BEGIN, END, tables, known))
 
 
-def _commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def _tables(day: Days, folder: Path, jobs: int) -> str:
+def _tables(days: Days, folder: Path, jobs: int) -> list[str]:
     try:
-        trace = read(folder / day.file).clipped(CLIP_PROMPT_TOKENS)
+        trace = days.trace(folder)
     except TraceError as error:
         sys.exit(str(error))
-    scenarios = [
-        Scenario(
-            trace,
-            shipped_engine("llama2-7b_a40_tp1"),
-            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=0.99),
-            Conditions(cold_start=Constant(seconds)),
-            max_replicas=24,
-            start_replicas=3,
-            score_from_seconds=day.score_from_seconds,
-        )
-        for seconds in COLD_STARTS_SECONDS
-    ]
+    scenarios = [days.scenario(trace, seconds) for seconds in COLD_STARTS_SECONDS]
     points = grid(scenarios, [candidates((*POLICIES, *IN_HINDSIGHT), each) for each in scenarios], (0,))
     records = sweep(
         scenarios,
         points,
-        KEPT / day.file.partition(".")[0],
+        KEPT / days.name,
         jobs=jobs,
-        progress=lambda name, share: print(f"{day.file}: {share:.0%} ({name})", file=sys.stderr),
+        progress=lambda name, share: print(f"{days.name}: {share:.0%} ({name})", file=sys.stderr),
     )
-    return "\n".join([f"**{day.what}**", "", *_rows(records), "", ""])
+    return [f"**{days.what}**", "", *_rows(records), ""]
 
 
 def _rows(records: Sequence[dict[str, Any]]) -> list[str]:

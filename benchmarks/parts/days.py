@@ -1,0 +1,88 @@
+"""Days of traffic on which policies are compared, and what is promised there.
+
+Recorded ones are read by their file's name from a folder that the caller names; one is made here, of a kind that no
+public trace has: a model that reasons, whose answers are long and heavy-tailed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from policies.scaling.resource import Objectives
+from simulations.laboratory.scenario import Scenario
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import shipped_engine
+from simulations.traces import Trace, read, shipped_trace
+
+CLIP_PROMPT_TOKENS: Final = 12_000
+DAY_SECONDS: Final = 86_400.0
+
+ANSWER_MEAN_TOKENS: Final = 1_500.0
+ANSWER_SIGMA: Final = 1.26
+"""Of the log-normal whose P99 is 12,700 tokens at that mean."""
+ANSWER_LIMIT_TOKENS: Final = 32_768
+BURST_SECONDS: Final = 60.0
+BURST_SHAPE: Final = 4.0
+"""Of the gamma factor that each minute's rate is multiplied with: a coefficient of variation of a half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """One trace, from when on it is scored (before that, policies learn), and the fleet that may serve it."""
+
+    name: str
+    what: str
+    score_from_seconds: float
+    file: str = ""
+    """In the folder of recorded traces; "" for the made one."""
+    start_replicas: int = 3
+    max_replicas: int = 24
+
+    def trace(self, folder: Path) -> Trace:
+        """With long prompts cut; a TraceError where the folder lacks it."""
+        return (read(folder / self.file) if self.file else reasoning()).clipped(CLIP_PROMPT_TOKENS)
+
+    def scenario(self, trace: Trace, cold_start_seconds: float) -> Scenario:
+        """Llama-2-7B on an A40; 3 s to the first token and 100 ms a token for 99 in 100 requests."""
+        return Scenario(
+            trace,
+            shipped_engine("llama2-7b_a40_tp1"),
+            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=0.99),
+            Conditions(cold_start=Constant(cold_start_seconds)),
+            max_replicas=self.max_replicas,
+            start_replicas=self.start_replicas,
+            score_from_seconds=self.score_from_seconds,
+        )
+
+
+RECORDED: Final = (
+    Days("m-mid", "m-mid, 1 day: one client is half of the load", 21_600.0, "servegen_m-mid_1d.csv.gz"),
+    Days("m-large", "m-large, 3 days: level shifts", DAY_SECONDS, "servegen_m-large_3d.csv.gz"),
+    Days("m-small", "m-small, 7 days: a daily cycle", DAY_SECONDS, "servegen_m-small_7d.csv.gz"),
+)
+HOURS: Final = (
+    Days("azure-conv", "Azure's conversations, 1 hour without a past", 0.0, "azure2023_conv.csv.gz", 4),
+    Days("azure-code", "Azure's code completion, 1 hour without a past", 0.0, "azure2023_code.csv.gz", 4),
+)
+REASONING: Final = Days(
+    "reasoning", "a model that reasons, 2 days: answers of 1,500 tokens", DAY_SECONDS, max_replicas=60
+)
+
+
+def reasoning(days: float = 2.0, seed: int = 1) -> Trace:
+    """1 to 2 requests/s over the day, in bursts of a minute; log-normal answers, prompts of Azure's conversations."""
+    rng = np.random.default_rng(seed)
+    second = np.arange(round(days * DAY_SECONDS))
+    rate = 1.5 + 0.5 * np.sin(2 * np.pi * ((second + 0.5) / DAY_SECONDS - 0.3))
+    bursts = rng.gamma(BURST_SHAPE, 1 / BURST_SHAPE, int(len(second) / BURST_SECONDS) + 1)
+    arriving = rng.poisson(rate * bursts[(second / BURST_SECONDS).astype(np.int64)])
+    at = np.sort(np.repeat(second, arriving) + rng.random(int(arriving.sum())))
+    middle = np.log(ANSWER_MEAN_TOKENS) - ANSWER_SIGMA**2 / 2
+    answers = np.clip(np.exp(rng.normal(middle, ANSWER_SIGMA, len(at))), 1, ANSWER_LIMIT_TOKENS).astype(np.int64)
+    prompts = shipped_trace().prompt_tokens
+    return Trace.of("reasoning", at, rng.choice(prompts, len(at)), answers)
