@@ -74,8 +74,6 @@ class Autoscalers:
             f"/apis/{API_VERSION}/{within}{PLURAL}",
             subject=f"{PLURAL} {where}",
             read=stated,
-            keys_of=lambda _: (),
-            only_metadata=False,
             pace=self._pace,
             counters=self._counters,
             name_of=namespaced_name_of,

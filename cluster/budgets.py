@@ -52,8 +52,6 @@ def budgets_watch(api: Api, namespace: str, pace: Pace, counters: Counters) -> W
         f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
         subject=f"poddisruptionbudgets in namespace '{namespace}'",
         read=budget_of,
-        keys_of=lambda budget: (),
-        only_metadata=False,
         pace=pace,
         counters=counters,
     )

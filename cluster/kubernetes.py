@@ -284,7 +284,6 @@ class _Namespace:
             subject=f"pods in namespace '{name}'",
             read=watched_pod,
             keys_of=ownership.index_keys,
-            only_metadata=False,
             pace=pace,
             counters=counters,
         )

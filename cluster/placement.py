@@ -54,8 +54,6 @@ def _watch(
         f"/api/v1/{plural}",
         subject=plural,
         read=lambda thing, before: read(thing),
-        keys_of=lambda thing: (),
-        only_metadata=False,
         pace=pace,
         counters=counters,
         changed=changed,

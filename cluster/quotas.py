@@ -64,8 +64,6 @@ def quotas_watch(api: Api, namespace: str, pace: Pace, counters: Counters) -> Wa
         f"/api/v1/namespaces/{namespace}/resourcequotas",
         subject=f"resourcequotas in namespace '{namespace}'",
         read=quota_of,
-        keys_of=lambda _: (),
-        only_metadata=False,
         pace=pace,
         counters=counters,
     )

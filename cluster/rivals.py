@@ -47,7 +47,6 @@ def rivals_watch(api: Api, namespace: str, pace: Pace, counters: Counters) -> Wa
         subject=f"horizontalpodautoscalers in namespace '{namespace}'",
         read=rival_of,
         keys_of=lambda rival: (rival.target,),
-        only_metadata=False,
         pace=pace,
         counters=counters,
     )

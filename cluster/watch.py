@@ -30,6 +30,10 @@ class ExpiredError(ClusterError):
     """The server no longer knows the version that the watch would go on from."""
 
 
+def _no_keys(_: object) -> tuple[Hashable, ...]:
+    return ()
+
+
 def _name_of(thing: Mapping[str, Any]) -> str:
     return str(thing["metadata"]["name"])
 
@@ -49,10 +53,10 @@ class Watch(Generic[T]):
         *,
         subject: str,
         read: Callable[[Mapping[str, Any], T | None], T | None],
-        keys_of: Callable[[T], Iterable[Hashable]],
-        only_metadata: bool,
         pace: Pace,
         counters: Counters,
+        keys_of: Callable[[T], Iterable[Hashable]] = _no_keys,
+        only_metadata: bool = False,
         name_of: Callable[[Mapping[str, Any]], str] = _name_of,
         changed: Callable[[str, T | None], None] | None = None,
         page: int = PAGE,
