@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,25 +10,10 @@ from cluster.autoscalers import Autoscalers, Stated, stated
 from cluster.errors import RefusedError
 from cluster.kubernetes import Cluster
 from policies.scaling.resource import API_VERSION, KIND
-from tests.stand_ins.kubernetes import QUICK, Fault, Kind, KubernetesStandIn
+from tests.stand_ins.kubernetes import Fault, Kind, KubernetesStandIn
 from tests.stand_ins.waiting import until
 
 PLURAL = "vllmautoscalers"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[KubernetesStandIn]:
-    stand_in = KubernetesStandIn()
-    await stand_in.start()
-    yield stand_in
-    await stand_in.stop()
-
-
-@pytest.fixture
-async def cluster(api: KubernetesStandIn, tmp_path: Path) -> AsyncIterator[Cluster]:
-    connected = await Cluster.connect(api.kubeconfig(tmp_path / "kubeconfig"), pace=QUICK)
-    yield connected
-    await connected.close()
 
 
 def serve(api: KubernetesStandIn, api_version: str = API_VERSION) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from cluster.gpu_objects import TOUCHED
 from cluster.pages import listen
@@ -21,28 +20,13 @@ from scheduler_extender.service import Extender
 from scheduler_extender.telemetry import Telemetry
 from tests.scheduler_extender.test_answers import filtered
 from tests.scheduler_extender.worlds import L40S, Json, inventory, node, pod, written
-from tests.stand_ins.certificates import ELSEWHERE
+from tests.stand_ins.fixtures import api, few_authorities
 from tests.stand_ins.kubernetes import QUICK, Fault, KubernetesStandIn
 from tests.stand_ins.waiting import until
 
+__all__ = ["api", "few_authorities"]
+
 Make = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def few_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own certificate authorities take 0.1 s to load, for each client of each test."""
-    only = tmp_path / "authorities.crt"
-    only.write_text(ELSEWHERE)
-    monkeypatch.setenv("SSL_CERT_FILE", str(only))
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[KubernetesStandIn]:
-    stand_in = KubernetesStandIn()
-    await stand_in.start()
-    yield stand_in
-    await stand_in.stop()
 
 
 @asynccontextmanager
