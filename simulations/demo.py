@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from policies.scaling.policy import ScalingPolicy
@@ -26,6 +25,7 @@ from simulations.model.engine import Engine, shipped_engine
 from simulations.model.fleet import SimulatedFleet
 from simulations.peers import hpa
 from simulations.peers.rules import hpa_on_waiting, keda_on_waiting
+from simulations.progress_bar import progress_bar
 from simulations.replay import Policy, Replay, S, replay
 from simulations.report.fleet_charts import Told
 from simulations.report.page import page
@@ -108,17 +108,8 @@ def play(out: Path, autoscale: Autoscale, console: Console) -> Path:
 
 
 def _run(scene: Scene, autoscale: Autoscale, console: Console) -> list[Told]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     told: list[Told] = []
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console) as progress:
         bounds = (scene.min_replicas, scene.max_replicas)
         rules = (("KEDA rule", keda_on_waiting(*bounds)), ("HPA rule", hpa_on_waiting(*bounds)))
         # Compiling takes about as long as the three replays together, but only once.

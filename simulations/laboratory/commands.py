@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cluster.files import ConfigError
 from simulations.laboratory.candidates import NAMES, candidates
@@ -26,6 +25,7 @@ from simulations.laboratory.size import Sizing, size
 from simulations.laboratory.static_line import static_line
 from simulations.laboratory.sweep import grid, sweep
 from simulations.policy_files.adapter import read_metrics
+from simulations.progress_bar import progress_bar
 from simulations.report.comparison_page import comparison_page
 from simulations.traces.trace import Trace
 
@@ -200,16 +200,6 @@ def console_out() -> Console:
 @contextmanager
 def under_way() -> Iterator[Report]:
     """A progress bar on the terminal's other stream, gone when all is done."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task("compiling (first run only)", total=1.0)
         yield lambda name, share: bar.update(task, description=name, completed=share)
