@@ -18,7 +18,7 @@ from simulations.laboratory.outcome import Comparison, Figures, Outcome
 from simulations.laboratory.scenario import Scenario
 from simulations.model.conditions import ConditionsError
 from simulations.model.fleet import FleetError, SimulatedFleet
-from simulations.replay import Replay, Schedule, replay
+from simulations.replay import Replay, Schedule
 
 Progress = Callable[[str, float], None]
 """Is told what is under way and the share of all that is done."""
@@ -110,17 +110,11 @@ def judge(scenario: Scenario, task: tuple[Candidate, int], progress: Callable[[f
             start = scenario.start_replicas
             if start is None:
                 start = policy.replicas[0] if isinstance(policy, Schedule) else candidate.min_replicas
-            result = replay(
-                scenario.trace,
-                scenario.engine,
+            result = scenario.replayed(
                 policy,
-                objectives=scenario.objectives,
-                conditions=scenario.conditions,
-                tick_seconds=scenario.tick_seconds,
                 min_replicas=candidate.min_replicas,
                 max_replicas=candidate.max_replicas,
                 start_replicas=start,
-                score_from_seconds=scenario.score_from_seconds,
                 progress=progress,
             )
             return Judged(figures(scenario, result), result, _never_began(result))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from simulations.laboratory.scenario import Scenario
 from simulations.model.engine import Engine
-from simulations.replay import Replay, Schedule, replay
+from simulations.replay import Replay, Schedule
 from simulations.traces.trace import Trace
 
 WINDOW_SECONDS = 600.0
@@ -94,17 +94,11 @@ def foreseeable(
         replays += 1
         plan = schedule(scenario, use)
         start = scenario.start_replicas
-        result = replay(
-            scenario.trace,
-            scenario.engine,
+        result = scenario.replayed(
             plan,
-            objectives=scenario.objectives,
-            conditions=scenario.conditions,
-            tick_seconds=scenario.tick_seconds,
             min_replicas=scenario.min_replicas,
             max_replicas=scenario.max_replicas,
             start_replicas=plan.replicas[0] if start is None else start,
-            score_from_seconds=scenario.score_from_seconds,
         )
         if tried is not None:
             tried(use, result)

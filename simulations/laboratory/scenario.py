@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from cluster.files import ConfigError
@@ -12,6 +12,7 @@ from policies.scaling.resource import Objectives
 from simulations.model.cold_start import Constant, Jittered, Sampled, WarmAndColdNodes
 from simulations.model.conditions import Conditions
 from simulations.model.engine import Engine
+from simulations.replay import Policy, Replay, S, Schedule, replay
 from simulations.traces.trace import Trace
 
 
@@ -61,6 +62,30 @@ class Scenario:
     def cold_start_seconds(self) -> float:
         """The mean, where it is drawn; that of a node made first, where there are such."""
         return _mean_seconds(self.conditions.cold_start)
+
+    def replayed(
+        self,
+        policy: Policy[S] | Schedule,
+        *,
+        min_replicas: int,
+        max_replicas: int,
+        start_replicas: int,
+        progress: Callable[[float], None] | None = None,
+    ) -> Replay:
+        """What the policy would have done, within bounds of its own."""
+        return replay(
+            self.trace,
+            self.engine,
+            policy,
+            objectives=self.objectives,
+            conditions=self.conditions,
+            tick_seconds=self.tick_seconds,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            start_replicas=start_replicas,
+            score_from_seconds=self.score_from_seconds,
+            progress=progress,
+        )
 
     def seeded(self, seed: int) -> Scenario:
         """The same, with other draws of all that is drawn."""
