@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -29,6 +31,21 @@ def apply_shipped(control_plane: ControlPlane, folder: Path, namespace: str) -> 
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     control_plane.kubectl("apply", "-k", folder)
     return control_plane.kubeconfig_of_service_account(namespace, ACCOUNT)
+
+
+@contextmanager
+def one_writer(control_plane: ControlPlane) -> Iterator[None]:
+    """With the admission policy in force, as it is shipped; after it is switched off as `docs/cluster.md` says.
+
+    It is not deleted: the API server (1.36) finds no Lease for it any more when it, or its binding, comes again.
+    """
+    control_plane.kubectl("apply", "-k", MANIFESTS / "one-writer")
+    try:
+        yield
+    finally:
+        binding = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/preheat-one-writer"
+        silent = {"validationActions": ["Audit"], "paramRef": {"parameterNotFoundAction": "Allow"}}
+        control_plane.api.patch(binding, {"spec": silent})
 
 
 def grant(control_plane: ControlPlane, namespace: str, rules: list[Json], *, to_namespace: str, name: str) -> None:

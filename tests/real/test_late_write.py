@@ -19,7 +19,7 @@ from tests.parts.fixtures import running_prometheus
 from tests.parts.kubernetes_api import Api
 from tests.parts.processes import wait_until
 from tests.parts.relay import Kept, Relay
-from tests.real.access import MANIFESTS, apply_shipped
+from tests.real.access import apply_shipped, one_writer
 from tests.real.autoscaler_process import Autoscaler
 from tests.real.custom_resource import Resource, give_lease_back, install
 from tests.real.simulated_pods import SimulatedPods
@@ -100,8 +100,7 @@ def test_a_write_that_arrives_after_its_leader_was_followed_changes_nothing(late
     first.wait_line("leads no longer", within=30)
 
     # The next leader has seen no need to write: the number is what it was, and only the policy knows better.
-    pair.control_plane.kubectl("apply", "-k", MANIFESTS / "one-writer")
-    try:
+    with one_writer(pair.control_plane):
         kept = late.keep_a_write_of(second, floor=5)
         pair.made.change(minReplicas=4)
         first.wait_line("leads after", within=TAKEN_OVER_SECONDS)
@@ -112,8 +111,6 @@ def test_a_write_that_arrives_after_its_leader_was_followed_changes_nothing(late
         assert api.get(target.path)["metadata"]["generation"] == generation
         second.process.signal(signal.SIGCONT)
         second.wait_line("leads no longer", within=30)
-    finally:
-        pair.control_plane.kubectl("delete", "-k", MANIFESTS / "one-writer")
 
     # Without the policy the very same bytes are taken: this is the gap that it is there for.
     wait_until(lambda: _sent_again(api, kept) == 5, within=60, what="the same write, without the policy")

@@ -10,7 +10,7 @@ import pytest
 from tests.parts.control_plane import ControlPlane
 from tests.parts.kubernetes_api import Api, ApiError, Json
 from tests.parts.processes import wait_until
-from tests.real.access import ACCOUNT, MANIFESTS, apply_shipped
+from tests.real.access import ACCOUNT, apply_shipped, one_writer
 from tests.real.workloads import Workload
 
 pytestmark = pytest.mark.cluster
@@ -23,9 +23,8 @@ def target(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Itera
     apply_shipped(control_plane, tmp_path, namespace)
     target = Workload(control_plane, namespace)
     target.create(1, cold_start_seconds=0)
-    control_plane.kubectl("apply", "-k", MANIFESTS / "one-writer")
-    yield target
-    control_plane.kubectl("delete", "-k", MANIFESTS / "one-writer")
+    with one_writer(control_plane):
+        yield target
 
 
 def token_of_pod(control_plane: ControlPlane, namespace: str, pod: str) -> str:
@@ -60,9 +59,11 @@ def test_only_the_pod_that_holds_the_lease_writes(control_plane: ControlPlane, t
     leases = LEASES.format(namespace)
     with as_pod(control_plane, namespace, "one") as one, as_pod(control_plane, namespace, "two") as two:
         wait_until(lambda: refusal(one, target, 2), within=60, what="the policy in force, without a Lease")
-        held = {"holderIdentity": "one_12345678", "leaseDurationSeconds": 8}
+        held = {"holderIdentity": "none_1", "leaseDurationSeconds": 8}
         control_plane.api.create(leases, {"metadata": {"name": "preheat-autoscaler"}, "spec": held})
-        wait_until(lambda: not refusal(one, target, 2), within=60, what="a write by the holder")
+        wait_until(lambda: "held by 'none_1'" in refusal(one, target, 2), within=60, what="the Lease read")
+        control_plane.api.patch(f"{leases}/preheat-autoscaler", {"spec": {"holderIdentity": "one_12345678"}})
+        wait_until(lambda: not refusal(one, target, 2), within=60, what=lambda: f"no '{refusal(one, target, 2)}'")
         assert target.desired == 2
         said = refusal(two, target, 3)
         assert "pod 'two' does not lead: the Lease is held by 'one_12345678'" in said
