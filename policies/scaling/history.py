@@ -19,7 +19,7 @@ from policies.scaling.forecasters.views import Past
 from policies.scaling.idleness import Idleness
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
-from policies.scaling.observation import Interval, Observation, PodStage
+from policies.scaling.observation import Interval, Observation, PodStage, carried
 from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.utilisation import Imagined, Utilisation, imagine
@@ -58,9 +58,15 @@ class History:
     idleness: Idleness = field(default_factory=Idleness)
     """Watched only where a target may rest at zero."""
 
+    def seen(self, now: Observation, policy: ScalingPolicy) -> Observation:
+        """What is known now: what is shown, and of a pod that was not scraped what it showed last, if that is fresh."""
+        return carried(now, self.last, policy.carry_seconds)
+
     def activity(self, now: Observation, policy: ScalingPolicy) -> Activity | None:
         """What happened since the last turn."""
-        return activity(self.last, now, hang_ups=self.hang_ups, max_gap_seconds=policy.max_gap_seconds)
+        return activity(
+            self.last, self.seen(now, policy), hang_ups=self.hang_ups, max_gap_seconds=policy.max_gap_seconds
+        )
 
     def past(self, policy: ScalingPolicy) -> Past:
         return Past(self.fine or _fine(policy), self.coarse or _coarse(policy), self.work(policy))
@@ -132,9 +138,10 @@ class History:
         self, observation: Observation, done: Activity | None, decision: Decision, policy: ScalingPolicy
     ) -> History:
         """`then`, by those who have reckoned already what was done since the last turn."""
+        shown, observation = observation, self.seen(observation, policy)
         history = replace(self, last=observation, lead_time=self.lead_time.then(observation.pods))
         # What was watched before a time in which nobody watched tells nothing of that time.
-        idleness = self.idleness.then(observation, done) if policy.min_replicas == 0 else Idleness()
+        idleness = self.idleness.then(shown, done) if policy.min_replicas == 0 else Idleness()
         history = replace(history, idleness=idleness)
         history = history._with_tick(observation, decision, done, policy)
         if done is not None:

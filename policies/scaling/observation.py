@@ -204,6 +204,29 @@ class Observation:
         return tuple(p.name for p in self.ready_pods if p.sample is None or not p.sample.state.is_whole)
 
 
+def carried(now: Observation, before: Observation | None, longest_seconds: float) -> Observation:
+    """With the newest whole sample of every ready pod that shows none now, as long as it is no older than that.
+
+    A scrape that failed says no less than one that was never due.
+    """
+    if before is None or not now.unseen_ready_pods:
+        return now
+    shown = {pod.name: pod for pod in before.pods if pod.sample is not None and pod.sample.state.is_whole}
+
+    def of(pod: Pod) -> Pod:
+        last = shown.get(pod.name)
+        if last is None or pod.stage is not PodStage.READY or (pod.sample and pod.sample.state.is_whole):
+            return pod
+        assert last.sample is not None
+        taken_at = last.sample.time
+        same = (last.uid, last.restarts) == (pod.uid, pod.restarts)
+        fresh = taken_at is not None and 0 <= now.time - taken_at <= longest_seconds
+        absent = pod.sample is None or pod.sample.state is SampleState.ABSENT
+        return replace(pod, sample=last.sample) if same and fresh and absent else pod
+
+    return replace(now, pods=tuple(map(of, now.pods)))
+
+
 def counters(sample: PodSample) -> tuple[float | None, ...]:
     """The cumulative readings whose standing still is evidence of idleness."""
     return (

@@ -51,6 +51,7 @@ def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decisio
 
 def judge(now: Observation, done: Activity | None, history: History, policy: ScalingPolicy) -> Decision:
     """`decide`, by those who have reckoned already what was done since the last turn."""
+    shown, now = now, history.seen(now, policy)
     lead_time = history.lead_time.then(now.pods)
     lead = _lead_seconds(lead_time, now, policy)
     horizon = lead + policy.tick_seconds + policy.actuation_seconds + _sample_age(now)
@@ -61,7 +62,7 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
         cold_pull_seconds=policy.cold_pull_seconds,
     )
     capacity = history.capacity(policy)
-    idleness = history.idleness.then(now, done) if policy.min_replicas == 0 else None
+    idleness = history.idleness.then(shown, done) if policy.min_replicas == 0 else None
     rests = idleness is not None and idleness.rests(now, policy.idle_seconds)
     present = _present(history, now, done, policy)
     forecast = _forecast(history, now, done, horizon, policy)

@@ -44,6 +44,8 @@ class ScalingPolicy:
     # What is seen
     max_gap_seconds: float = 90.0
     """Between two samples; a longer one is a gap, over which rates mean little."""
+    carry_seconds: float = 60.0
+    """How old a pod's sample may be to stand in for one that was not scraped: as old as one may be to be fresh."""
     warm_up_seconds: float = 60.0
     """A pod's first minute compiles and fills caches: it teaches nothing of capacity."""
 

@@ -127,6 +127,30 @@ def test_one_unseen_pod_is_enough_to_hold() -> None:
     assert "1 of" in story.decisions[-1].sentence
 
 
+def test_scrapes_that_fail_here_and_there_hold_nothing_for_long() -> None:
+    chance = random.Random(4)
+
+    def look(seen: Observation) -> Observation:
+        return replace(
+            seen, pods=tuple(replace(pod, sample=None) if chance.random() < 0.3 else pod for pod in seen.pods)
+        )
+
+    story = Story(steps((0, 9.0), (1, 1.0)), policy(), start=5).tell(HOUR)
+    before = story.replicas[-1]
+    story.observed = look
+    story.tell(HOUR)
+    assert story.replicas[-1] < before
+
+
+def test_a_pod_that_has_begun_anew_is_not_what_it_was() -> None:
+    def look(seen: Observation) -> Observation:
+        return replace(seen, pods=(replace(seen.pods[0], sample=None, restarts=1), *seen.pods[1:]))
+
+    story = Story(steps((0, 6.0)), policy(), start=4).tell(HOUR)
+    now = look(story.observations[-1])
+    assert story.history.seen(now, story.policy).unseen_ready_pods == (now.pods[0].name,)
+
+
 def test_a_fleet_grows_on_what_part_of_it_shows() -> None:
     def look(seen: Observation) -> Observation:
         return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
