@@ -122,20 +122,22 @@ def _table(cells: Sequence[Cell]) -> list[str]:
 
 
 def _verdicts(cells: Sequence[Cell], cold_starts: Sequence[float]) -> list[str]:
-    """What was asked for, and whether it is so: over the traces where the attainment can be reached at all."""
+    """What was asked for, and whether it is so; ratios over those traces where ours keeps the attainment."""
     reached = [cell for cell in cells if cell.foreseeable is not None]
+    # Who keeps too little is no cheaper for it.
+    paid = [cell for cell in reached if cell.attainment >= ATTAINMENT]
     lines = []
     for seconds in cold_starts:
-        there = [cell for cell in reached if cell.cold_start_seconds == seconds]
+        there = [cell for cell in paid if cell.cold_start_seconds == seconds]
         most = MOST_OF_FORESEEABLE[seconds]
         found = _geometric(there, lambda cell: cell.ratio)
         lines.append(
             f"- {seconds:.0f} s: {found:.2f} × the foreseeable in the geometric mean (≤ {most}: {_kept(found <= most)})"
         )
-    worst = max(reached, key=lambda cell: cell.ratio or 0.0)
+    worst = max(paid, key=lambda cell: cell.ratio or 0.0)
     least = min(reached, key=lambda cell: cell.attainment)
-    hindsight = _geometric(reached, lambda cell: cell.hours / cell.hpa if cell.hpa else None)
-    slo_aware = _geometric(reached, lambda cell: cell.hours / cell.slo_aware)
+    hindsight = _geometric(paid, lambda cell: cell.hours / cell.hpa if cell.hpa else None)
+    slo_aware = _geometric(paid, lambda cell: cell.hours / cell.slo_aware)
     return [
         *lines,
         f"- dearest: {worst.ratio:.2f} × on {worst.days.name} at {worst.cold_start_seconds:.0f} s (≤ 1.25 at 180 s)",

@@ -1,0 +1,212 @@
+"""What breaks forecasts: a day of ordinary traffic, then something that no day before has shown.
+
+Ours is told it beside two reactive laws, and scored from an hour before the event to three hours after. `make
+bench-robustness` writes the table into `docs/benchmarks.md`: shares of requests within the objectives, and GPU-hours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.parts.days import DAY_SECONDS
+from benchmarks.parts.page import commit, written
+from policies.scaling.decision import Binding, Decision
+from policies.scaling.observation import Observation
+from policies.scaling.resource import Objectives
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.scenario import Scenario
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions, Scraping
+from simulations.model.engine import shipped_engine
+from simulations.replay import Policy, Replay
+from simulations.traces import Trace, shipped_trace
+
+BEGIN: Final = "<!-- robustness: written by make bench-robustness -->"
+END: Final = "<!-- end of robustness -->"
+
+HOUR: Final = 3600.0
+COLD_START_SECONDS: Final = 180.0
+EVENT: Final = DAY_SECONDS + 10 * HOUR
+BEFORE, AFTER = HOUR, 3 * HOUR
+ATTAINMENT: Final = 0.99
+POLICIES: Final = ("preheat", "hpa", "slo-keda")
+MINUTE_SHAPE: Final = 25.0
+"""Of the gamma factor of each minute's rate: a coefficient of variation of a fifth, as in chat traffic."""
+
+USUAL: Final = Conditions(cold_start=Constant(COLD_START_SECONDS))
+
+Seconds = NDArray[np.float64]
+Rate = Callable[[Seconds], Seconds]
+
+
+def ordinary(at: Seconds) -> Seconds:
+    """Requests/s: quiet at night, busy by day."""
+    return 4.0 + 2.0 * np.sin(2 * np.pi * (at / DAY_SECONDS - 0.25))
+
+
+def within(at: Seconds, start: float, seconds: float) -> NDArray[np.bool_]:
+    """Whether it is then."""
+    return (at >= start) & (at < start + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A policy that is shown nothing for a while, and so decides nothing: as with Prometheus away."""
+
+    policy: Policy[Any]
+    start: float
+    seconds: float
+
+    @property
+    def reads_histograms(self) -> Any:
+        return self.policy.reads_histograms
+
+    def begin(self) -> Any:
+        return self.policy.begin()
+
+    def decide(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
+        if self.start <= observation.time < self.start + self.seconds:
+            desired = observation.desired
+            return Decision(observation.time, desired, desired, desired, Binding.HOLD, "blind"), state
+        return self.policy.decide(observation, state)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A policy that is given no more GPUs for a while than it has."""
+
+    policy: Policy[Any]
+    start: float
+    seconds: float
+
+    @property
+    def reads_histograms(self) -> Any:
+        return self.policy.reads_histograms
+
+    def begin(self) -> Any:
+        return self.policy.begin()
+
+    def decide(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
+        decision, then = self.policy.decide(observation, state)
+        if self.start <= observation.time < self.start + self.seconds and decision.replicas > observation.desired:
+            decision = replace(decision, replicas=observation.desired)
+        return decision, then
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A rate, and what else is out of the ordinary."""
+
+    what: str
+    rate: Rate
+    conditions: Conditions = USUAL
+    prompts: Callable[[Seconds], Seconds] | None = None
+    """What prompts are multiplied with."""
+    around: Callable[[Policy[Any]], Policy[Any]] = lambda policy: policy
+
+    def trace(self) -> Trace:
+        rng = np.random.default_rng(5)
+        second = np.arange(round(EVENT + AFTER), dtype=np.float64)
+        gusts = rng.gamma(MINUTE_SHAPE, 1 / MINUTE_SHAPE, int(len(second) / 60) + 1)
+        arriving = rng.poisson(np.maximum(0.0, self.rate(second)) * gusts[(second / 60).astype(np.int64)])
+        at = np.sort(np.repeat(second, arriving) + rng.random(int(arriving.sum())))
+        lengths = shipped_trace()
+        drawn = rng.integers(0, lengths.requests, len(at))
+        prompts = lengths.prompt_tokens[drawn] * (self.prompts(at) if self.prompts else 1.0)
+        return Trace.of(self.what, at, np.minimum(prompts, 12_000).astype(np.int64), lengths.output_tokens[drawn])
+
+    def replayed(self) -> dict[str, Replay]:
+        """Under each policy."""
+        scenario = Scenario(
+            self.trace(),
+            shipped_engine("llama2-7b_a40_tp1"),
+            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=ATTAINMENT),
+            self.conditions,
+            max_replicas=40,
+            start_replicas=3,
+            score_from_seconds=EVENT - BEFORE,
+        )
+        found = {}
+        for candidate in candidates(POLICIES, scenario):
+            policy = candidate.policy
+            assert not isinstance(policy, str)
+            around = self.around(policy)
+            found[candidate.name] = scenario.replayed(around, min_replicas=1, max_replicas=40, start_replicas=3)
+        return found
+
+
+def _during(seconds: float, of: Callable[[Seconds], Seconds]) -> Rate:
+    return lambda at: np.where(within(at, EVENT, seconds), of(at), ordinary(at))
+
+
+def _each_day_differs(at: Seconds) -> Seconds:
+    day = (at // DAY_SECONDS).astype(np.int64)
+    level, shift = np.array([0.6, 1.3])[day], np.array([0.0, 0.4])[day]
+    return level * ordinary(at + shift * DAY_SECONDS)
+
+
+STORIES: Final = (
+    Story("nothing out of the ordinary", ordinary),
+    Story("a step to ten times in one tick", _during(AFTER, lambda at: 10 * ordinary(at))),
+    Story("a flash crowd: four times for 5 minutes", _during(300, lambda at: 4 * ordinary(at))),
+    Story("a dead hour", _during(HOUR, np.zeros_like)),
+    Story("down to nothing for 10 minutes, and back", _during(600, np.zeros_like)),
+    Story("the clocks change: everything an hour early", lambda at: ordinary(at + HOUR * (at >= DAY_SECONDS))),
+    Story(
+        "yesterday poisoned: ten times the load at this hour",
+        lambda at: ordinary(at) * np.where(within(at, EVENT - DAY_SECONDS, HOUR), 10.0, 1.0),
+    ),
+    Story("30 % of samples missing", ordinary, replace(USUAL, scraping=Scraping(missed_share=0.3))),
+    Story(
+        "Prometheus away for 30 minutes, twice the load meanwhile",
+        _during(AFTER, lambda at: 2 * ordinary(at)),
+        around=lambda policy: Held(policy, EVENT, 1800.0),
+    ),
+    Story(
+        "no GPUs to be had for an hour, twice the load meanwhile",
+        _during(AFTER, lambda at: 2 * ordinary(at)),
+        around=lambda policy: Bounded(policy, EVENT, HOUR),
+    ),
+    Story(
+        "a retry storm: five times for 10 minutes, clients ask three times again after 10 s",
+        _during(600, lambda at: 5 * ordinary(at)),
+        replace(USUAL, client_timeout_seconds=10.0, client_retries=3),
+    ),
+    Story("prompts of three times the length", ordinary, prompts=lambda at: np.where(at >= EVENT, 3.0, 1.0)),
+    Story(
+        "two periods at once: a day and 80 minutes",
+        lambda at: ordinary(at) * (1 + 0.5 * np.sin(2 * np.pi * at / 4800)),
+    ),
+    Story("every day differs", _each_day_differs),
+)
+
+
+def main() -> None:
+    """Tell every story, and write the table into the page."""
+    known = commit()
+    lines = ["| story | " + " | ".join(POLICIES) + " | |", "|---" * (len(POLICIES) + 2) + "|"]
+    for story in STORIES:
+        print(story.what, file=sys.stderr)
+        found = story.replayed()
+        cells = [f"{each.attainment:.2%}, {each.gpu_hours:.1f}" for each in found.values()]
+        lines.append(f"| {story.what} | " + " | ".join(cells) + f" | {_verdict(found)} |")
+    print(written(BEGIN, END, lines, known))
+
+
+def _verdict(found: dict[str, Replay]) -> str:
+    """Whether ours is worse than both: keeps less where it keeps too little, costs more where it keeps enough."""
+    ours, *others = found.values()
+    if ours.attainment < ATTAINMENT:
+        return "worse than both" if all(each.attainment > ours.attainment for each in others) else ""
+    dearer = all(each.attainment >= ATTAINMENT and each.gpu_hours < ours.gpu_hours for each in others)
+    return "worse than both" if dearer else ""
+
+
+if __name__ == "__main__":
+    main()
