@@ -122,7 +122,7 @@ class History:
     def load(self, done: NDArray[np.float64], policy: ScalingPolicy) -> float:
         """Requests' worth of work in what was done, by the columns of a `Series`."""
         work = self.work(policy)
-        return float(work.requests(done[np.newaxis])[0] if work else done[ARRIVALS])
+        return work.requests_of(done.tolist()) if work else float(done[ARRIVALS])
 
     @property
     def stay_seconds(self) -> float | None:

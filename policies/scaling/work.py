@@ -8,6 +8,7 @@ what came, so there the arrivals count, if they are more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,12 @@ class Work:
         with np.errstate(divide="ignore", invalid="ignore"):
             full = np.where(sums[:, SECONDS] > 0, sums[:, SATURATED_SECONDS] / sums[:, SECONDS], 0.0)
         return np.asarray(done + np.minimum(1.0, full) * np.maximum(0.0, sums[:, ARRIVALS] - done))
+
+    def requests_of(self, sums: Sequence[float]) -> float:
+        """`requests` of one row, in a tenth of the time that arrays of one take."""
+        done = sums[PROMPT_TOKENS] * self.per_prompt_token + sums[GENERATION_TOKENS] * self.per_output_token
+        full = min(1.0, sums[SATURATED_SECONDS] / sums[SECONDS]) if sums[SECONDS] > 0 else 0.0
+        return done + full * max(0.0, sums[ARRIVALS] - done)
 
     def rates(self, series: Series) -> Array:
         """Requests' worth of work a second in each bin, NaN where too little of it was seen."""

@@ -60,6 +60,12 @@ def test_a_full_fleet_never_shows_less_than_it_does(
     assert calm <= full <= max(calm, arrivals) + 1e-6
 
 
+@given(st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 90))
+def test_one_row_is_reckoned_as_many_are(arrivals: float, prompts: float, answers: float, saturated: float) -> None:
+    one = row(arrivals, prompts, answers, saturated=saturated)
+    assert requests(one) == [pytest.approx(WORK.requests_of(one))]
+
+
 def test_a_bin_seen_for_less_than_half_is_unknown() -> None:
     series = Series(60.0, 10).add(0.0, 60.0, row(90, 90, 90)).add(60.0, 80.0, (20.0, *row(9, 9, 9)[1:]))
     rates = WORK.rates(series)
