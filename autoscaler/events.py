@@ -69,7 +69,9 @@ def _of_decision(turn: Turn, expected: int | None) -> Announcement:
         return Announcement(sentence, reason="Rescaled")
     if turn.outcome is Outcome.SHADOWED:
         return Announcement(f"in shadow: {sentence}", reason="WouldRescale")
-    if decision.binding is Binding.HOLD and (seen.problems or seen.unseen_ready_pods):
+    # A pod whose scrape failed just now is known by the one before.
+    known = turn.history.last or seen
+    if decision.binding is Binding.HOLD and (known.problems or known.unseen_ready_pods):
         return Announcement(sentence, logging.WARNING, "HeldMetricsIncomplete")
     if expected is not None and expected != seen.desired:
         told = f"somebody else scaled from {expected} to {seen.desired}, which is respected; {sentence}"

@@ -117,8 +117,8 @@ def _follow(published: _Published, turn: Turn) -> Announcement | None:
     if published.paused:
         published.reason = "it is paused, until spec.paused is false again"
         return Announcement(f"publishes nothing, being paused: {decision.sentence}")
-    seen = turn.observation
-    if decision.binding is Binding.HOLD and seen is not None and (seen.problems or seen.unseen_ready_pods):
+    known = turn.history.last or turn.observation
+    if decision.binding is Binding.HOLD and known is not None and (known.problems or known.unseen_ready_pods):
         published.reason = decision.sentence
         return None
     is_new = published.number is None or published.number.replicas != decision.replicas
