@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from autoscaler.loop import Outcome, Turn
-from policies.scaling.decision import Binding
 
 AGAIN_SECONDS: Final = 300.0
 PUBLISHED: Final = "Published"
@@ -69,9 +68,7 @@ def _of_decision(turn: Turn, expected: int | None) -> Announcement:
         return Announcement(sentence, reason="Rescaled")
     if turn.outcome is Outcome.SHADOWED:
         return Announcement(f"in shadow: {sentence}", reason="WouldRescale")
-    # A pod whose scrape failed just now is known by the one before.
-    known = turn.history.last or seen
-    if decision.binding is Binding.HOLD and (known.problems or known.unseen_ready_pods):
+    if turn.is_held_blind:
         return Announcement(sentence, logging.WARNING, "HeldMetricsIncomplete")
     if expected is not None and expected != seen.desired:
         told = f"somebody else scaled from {expected} to {seen.desired}, which is respected; {sentence}"

@@ -18,7 +18,7 @@ from cluster.errors import (
     TargetNotFoundError,
     WithheldError,
 )
-from policies.scaling.decision import Decision
+from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
 from policies.scaling.policy import judge
@@ -66,6 +66,13 @@ class Turn:
         if self.decision is None or self.outcome in (Outcome.OVERTAKEN, Outcome.UNANSWERED):
             return None
         return self.decision.replicas if self.outcome is Outcome.RESCALED else self.decision.desired
+
+    @property
+    def is_held_blind(self) -> bool:
+        """Whether it stays for want of sight; a pod whose scrape failed just now is known by the one before."""
+        known = self.history.last or self.observation
+        held = self.decision is not None and self.decision.binding is Binding.HOLD
+        return held and known is not None and bool(known.problems or known.unseen_ready_pods)
 
 
 async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow: bool = False) -> Turn:

@@ -14,7 +14,6 @@ from typing import Final
 
 from autoscaler.events import PUBLISHED, Announcement
 from autoscaler.loop import Turn
-from policies.scaling.decision import Binding
 from policies.scaling.resource import VLLMAutoscaler
 
 METRIC: Final = "preheat_replicas_published"
@@ -117,8 +116,7 @@ def _follow(published: _Published, turn: Turn) -> Announcement | None:
     if published.paused:
         published.reason = "it is paused, until spec.paused is false again"
         return Announcement(f"publishes nothing, being paused: {decision.sentence}")
-    known = turn.history.last or turn.observation
-    if decision.binding is Binding.HOLD and known is not None and (known.problems or known.unseen_ready_pods):
+    if turn.is_held_blind:
         published.reason = decision.sentence
         return None
     is_new = published.number is None or published.number.replicas != decision.replicas
