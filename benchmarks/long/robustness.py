@@ -56,8 +56,8 @@ def within(at: Seconds, start: float, seconds: float) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A policy that is shown nothing for a while, and so decides nothing: as with Prometheus away."""
+class Hindered:
+    """A policy that meets a hindrance for a while."""
 
     policy: Policy[Any]
     start: float
@@ -72,31 +72,27 @@ class Held:
 
     def decide(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
         if self.start <= observation.time < self.start + self.seconds:
-            desired = observation.desired
-            return Decision(observation.time, desired, desired, desired, Binding.HOLD, "blind"), state
+            return self.hindered(observation, state)
         return self.policy.decide(observation, state)
 
+    def hindered(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
+        raise NotImplementedError
 
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """A policy that is given no more GPUs for a while than it has."""
 
-    policy: Policy[Any]
-    start: float
-    seconds: float
+class Held(Hindered):
+    """One that is shown nothing, and so decides nothing: as with Prometheus away."""
 
-    @property
-    def reads_histograms(self) -> Any:
-        return self.policy.reads_histograms
+    def hindered(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
+        desired = observation.desired
+        return Decision(observation.time, desired, desired, desired, Binding.HOLD, "blind"), state
 
-    def begin(self) -> Any:
-        return self.policy.begin()
 
-    def decide(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
+class Bounded(Hindered):
+    """One that is given no more GPUs than it has."""
+
+    def hindered(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
         decision, then = self.policy.decide(observation, state)
-        if self.start <= observation.time < self.start + self.seconds and decision.replicas > observation.desired:
-            decision = replace(decision, replicas=observation.desired)
-        return decision, then
+        return replace(decision, replicas=min(decision.replicas, observation.desired)), then
 
 
 @dataclass(frozen=True, slots=True)
