@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from cluster.files import ConfigError
 from policies.scaling.resource import Objectives
-from simulations.model.cold_start import Constant, Jittered, Sampled, WarmAndColdNodes
+from simulations.model.cold_start import Changing, ColdStart, Constant, Jittered, Sampled, WarmAndColdNodes
 from simulations.model.conditions import Conditions
 from simulations.model.engine import Engine
 from simulations.replay import Policy, Replay, S, Schedule, replay
@@ -60,7 +60,7 @@ class Scenario:
 
     @property
     def cold_start_seconds(self) -> float:
-        """The mean, where it is drawn; that of a node made first, where there are such."""
+        """The mean, where it is drawn; the first, where it changes; that of a node made first, where there are such."""
         return _mean_seconds(self.conditions.cold_start)
 
     def replayed(
@@ -115,11 +115,13 @@ class Scenario:
         yield repr(rest).encode()
 
 
-def _mean_seconds(cold_start: Constant | Jittered | Sampled | WarmAndColdNodes) -> float:
+def _mean_seconds(cold_start: ColdStart) -> float:
     match cold_start:
         case Constant() | Jittered():
             return cold_start.seconds
         case Sampled():
             return math.fsum(cold_start.samples_seconds) / len(cold_start.samples_seconds)
+        case Changing():
+            return _mean_seconds(cold_start.first)
         case WarmAndColdNodes():
             return _mean_seconds(cold_start.cold)

@@ -1,7 +1,7 @@
 """How long a replica takes from the node that has room for it until it serves.
 
-Draws are made from the seed and the replica's number alone, so two policies that create their n-th replica at
-different times wait for it equally long: what differs between them is what they decided.
+Draws are made from the seed and the replica's number, so two policies that create their n-th replica at different
+times wait for it equally long, but where cold starts change meanwhile: what differs between them is what they decided.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Constant:
     def __post_init__(self) -> None:
         _checked("the cold start", self.seconds)
 
-    def draw(self, rng: np.random.Generator) -> float:
+    def draw(self, rng: np.random.Generator, at_seconds: float) -> float:
         return self.seconds
 
 
@@ -50,7 +50,7 @@ class Jittered:
                 f"the cold start ({self.seconds:g} s)"
             )
 
-    def draw(self, rng: np.random.Generator) -> float:
+    def draw(self, rng: np.random.Generator, at_seconds: float) -> float:
         return self.seconds + self.jitter_seconds * (2 * rng.random() - 1)
 
 
@@ -66,8 +66,23 @@ class Sampled:
         for sample in self.samples_seconds:
             _checked("a measured cold start", sample)
 
-    def draw(self, rng: np.random.Generator) -> float:
+    def draw(self, rng: np.random.Generator, at_seconds: float) -> float:
         return self.samples_seconds[int(rng.random() * len(self.samples_seconds))]
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """One until a time, another for each replica that is given its node from then on."""
+
+    first: OneStart
+    then: OneStart
+    from_seconds: float
+
+    def __post_init__(self) -> None:
+        _checked("the time from which cold starts change", self.from_seconds)
+
+    def draw(self, rng: np.random.Generator, at_seconds: float) -> float:
+        return (self.first if at_seconds < self.from_seconds else self.then).draw(rng, at_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +93,8 @@ class WarmAndColdNodes:
     `kept_seconds` after the replica is gone. A replica takes a warm node where one is free.
     """
 
-    warm: Constant | Jittered | Sampled
-    cold: Constant | Jittered | Sampled
+    warm: OneStart
+    cold: OneStart
     warm_nodes: int = 0
     kept_seconds: float = math.inf
 
@@ -90,4 +105,6 @@ class WarmAndColdNodes:
             raise ColdStartError(f"a node is kept for {self.kept_seconds:g} s: give seconds, at least 0")
 
 
-ColdStart = Constant | Jittered | Sampled | WarmAndColdNodes
+OneStart = Constant | Jittered | Sampled | Changing
+"""Whatever the node."""
+ColdStart = OneStart | WarmAndColdNodes

@@ -200,9 +200,9 @@ class SimulatedFleet:
                     # The one that is kept longest, so that the others may go.
                     self._warm_until.remove(max(self._warm_until))
                     member.on_warm_node = True
-                return (nodes.warm if member.on_warm_node else nodes.cold).draw(rng)
+                return (nodes.warm if member.on_warm_node else nodes.cold).draw(rng, self.time)
             case cold_start:
-                return cold_start.draw(rng)
+                return cold_start.draw(rng, self.time)
 
     def observe(self, previous: Observation | None = None, *, histograms: View = True) -> Observation:
         """What a look at the API server and at Prometheus shows now; `histograms` may be left unread."""

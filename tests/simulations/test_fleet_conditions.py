@@ -10,7 +10,7 @@ import pytest
 from policies.scaling.observation import PodStage, SampleState
 from policies.scaling.resource import Objectives
 from simulations.model import kernel
-from simulations.model.cold_start import Constant, Jittered, WarmAndColdNodes
+from simulations.model.cold_start import Changing, Constant, Jittered, WarmAndColdNodes
 from simulations.model.conditions import Conditions, ConditionsError, Scraping
 from simulations.model.engine import Engine, StepTime
 from simulations.model.fleet import SimulatedFleet
@@ -24,6 +24,12 @@ SOON = Conditions(Constant(10))
 def fleet_of(trace: Trace, conditions: Conditions, *, start_replicas: int = 1) -> SimulatedFleet:
     objectives = Objectives(ttft_seconds=3, tpot_seconds=0.1)
     return SimulatedFleet(trace, ENGINE, objectives=objectives, conditions=conditions, start_replicas=start_replicas)
+
+
+def booting(fleet: SimulatedFleet) -> list[float]:
+    """How long those will take that were just created."""
+    slots = [m.slot for m in fleet._members if m.created_at == fleet._now]
+    return [float(fleet.servers.numbers[slot, kernel.READY_AT] - fleet._now) / 1e12 for slot in slots]
 
 
 def requests(*arrivals: float, output: int = 100) -> Trace:
@@ -74,26 +80,42 @@ def test_a_lost_node_is_replaced_and_its_requests_begin_anew() -> None:
 def test_a_replica_starts_sooner_on_a_node_that_another_has_left() -> None:
     nodes = WarmAndColdNodes(warm=Constant(20), cold=Constant(300), warm_nodes=1, kept_seconds=600)
     fleet = fleet_of(requests(0, 5000), replace(SOON, cold_start=nodes))
-
-    def booting() -> list[float]:
-        """How long those will take that were just created."""
-        slots = [m.slot for m in fleet._members if m.created_at == fleet._now]
-        return [float(fleet.servers.numbers[slot, kernel.READY_AT] - fleet._now) / 1e12 for slot in slots]
-
     fleet.advance(100)
     fleet.scale(3)
-    assert booting() == [20, 300]
+    assert booting(fleet) == [20, 300]
     fleet.advance(500)
     fleet.scale(1)
     fleet.advance(700)
     fleet.scale(4)
     # Two nodes are left, and a third is made.
-    assert booting() == [20, 20, 300]
+    assert booting(fleet) == [20, 20, 300]
     fleet.advance(1100)
     fleet.scale(1)
     fleet.advance(1800)
     fleet.scale(2)
-    assert booting() == [300]
+    assert booting(fleet) == [300]
+
+
+def test_cold_starts_change_for_those_created_from_then_on() -> None:
+    fleet = fleet_of(requests(0, 5000), replace(SOON, cold_start=Changing(Constant(180), Constant(540), 1000)))
+    fleet.advance(999)
+    fleet.scale(2)
+    assert booting(fleet) == [180]
+    fleet.advance(1000)
+    fleet.scale(4)
+    assert booting(fleet) == [540, 540]
+    fleet.advance(999 + 180)
+    assert fleet.counts() == (4, 2, 0)
+    fleet.advance(1000 + 540)
+    assert fleet.counts() == (4, 4, 0)
+
+
+def test_only_nodes_that_are_made_may_change_their_cold_start() -> None:
+    nodes = WarmAndColdNodes(warm=Constant(20), cold=Changing(Constant(300), Constant(900), 1000), warm_nodes=1)
+    fleet = fleet_of(requests(0, 5000), replace(SOON, cold_start=nodes))
+    fleet.advance(1000)
+    fleet.scale(3)
+    assert booting(fleet) == [20, 900]
 
 
 def test_cold_starts_go_by_the_seed_and_the_number_of_the_replica() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.files import ConfigError
 from simulations.laboratory.candidates import NAMES, candidates
+from simulations.model.cold_start import Changing, Constant
 from simulations.peers.hpa import Hpa
 from simulations.replay import Preheat, Schedule
 from tests.simulations.scenes import scenario
@@ -34,6 +35,12 @@ def test_names_become_policies_with_the_flags_bounds() -> None:
     assert found[1].policy == Schedule.static(7)
     assert [(each.min_replicas, each.max_replicas) for each in found] == [(1, 9), (7, 7), (1, 9), (1, 9)]
     assert isinstance(found[3].policy, Hpa)
+
+
+def test_ours_is_told_the_cold_start_of_before_where_it_changes() -> None:
+    found = candidates(["preheat"], scenario(cold_start=Changing(Constant(60), Constant(180), 300)))
+    assert isinstance(found[0].policy, Preheat)
+    assert found[0].policy.policy.cold_start_seconds == 60
 
 
 def test_the_bounds_of_a_file_win_and_a_pattern_takes_several(tmp_path: Path) -> None:

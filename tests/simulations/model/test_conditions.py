@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from simulations.model.cold_start import ColdStartError, Constant, Jittered, Sampled, WarmAndColdNodes
+from simulations.model.cold_start import Changing, ColdStartError, Constant, Jittered, Sampled, WarmAndColdNodes
 from simulations.model.conditions import Conditions, ConditionsError, Scraping
 
 NOW = Constant(0)
@@ -22,6 +22,7 @@ NOW = Constant(0)
         (lambda: Jittered(30, 31), r"jitter \(31 s\) must not exceed the cold start \(30 s\)"),
         (lambda: Sampled(()), "no measured cold start"),
         (lambda: Sampled((3, math.inf)), "a measured cold start is inf"),
+        (lambda: Changing(NOW, NOW, -1), "the time from which cold starts change is -1: give seconds"),
         (lambda: WarmAndColdNodes(NOW, NOW, -1), "warm_nodes is -1"),
         (lambda: WarmAndColdNodes(NOW, NOW, 1, math.nan), "kept for nan s"),
     ],
@@ -52,9 +53,9 @@ def test_conditions_that_cannot_be_are_refused_by_the_setting(make: Callable[[],
 
 def test_draws_stay_where_they_belong_and_differ() -> None:
     rng = np.random.default_rng(3)
-    jittered = [Jittered(100, 20).draw(rng) for _ in range(200)]
+    jittered = [Jittered(100, 20).draw(rng, 0.0) for _ in range(200)]
     assert 80 <= min(jittered) < 85
     assert 115 < max(jittered) <= 120
     sampled = Sampled((10, 20, 70))
-    assert {sampled.draw(rng) for _ in range(100)} == {10, 20, 70}
-    assert Constant(5).draw(rng) == 5
+    assert {sampled.draw(rng, 0.0) for _ in range(100)} == {10, 20, 70}
+    assert Constant(5).draw(rng, 0.0) == 5
