@@ -149,6 +149,16 @@ class Engine:
             max_num_batched_tokens=max_num_batched_tokens or self.max_num_batched_tokens,
         )
 
+    def slowed(self, factor: float) -> Engine:
+        """One whose steps take so many times as long."""
+        step, tables = self.step_ms, self.tables
+        if tables is not None:
+            dense, decode, prefill = (factor * each for each in (tables.dense_ms, tables.decode_ms, tables.prefill_ms))
+            tables = replace(tables, dense_ms=dense, decode_ms=decode, prefill_ms=prefill)
+        # All but the exponent are times.
+        slowed = {part: factor * getattr(step, part) for part in ("a", "b", "c", "d", "e", "w", "k")}
+        return replace(self, name=f"{self.name}, {factor:g} times", step_ms=replace(step, **slowed), tables=tables)
+
 
 def _whole_ps(ms: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(np.rint(np.asarray(ms, dtype=np.float64) * PS_PER_MS), dtype=np.int64)

@@ -16,7 +16,6 @@ from simulations.laboratory.scenario import Scenario
 from simulations.model import kernel
 from simulations.model.cold_start import Constant
 from simulations.model.conditions import Conditions, Scraping
-from simulations.model.engine import StepTime
 from tests.simulations.scenes import scenario
 
 SCENE = scenario()
@@ -24,11 +23,11 @@ SCENE = scenario()
 
 def slowed(scene: Scenario, times: float) -> Scenario:
     """The same world in which everything takes so many times as long."""
-    s, o = scene.engine.step_ms, scene.objectives
+    o = scene.objectives
     return replace(
         scene,
         trace=replace(scene.trace, arrived_at_seconds=scene.trace.arrived_at_seconds * times),
-        engine=replace(scene.engine, step_ms=StepTime(s.a * times, s.b * times, s.c * times, s.d * times, s.e * times)),
+        engine=scene.engine.slowed(times),
         objectives=Objectives(ttft_seconds=o.ttft_seconds * times, tpot_seconds=o.tpot_seconds * times),
         conditions=Conditions(Constant(scene.cold_start_seconds * times), Scraping(15 * times)),
         tick_seconds=scene.tick_seconds * times,

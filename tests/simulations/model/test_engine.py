@@ -6,9 +6,21 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from simulations.model.engine import Engine, EngineError, StepTime, shipped_engine, shipped_engines
+from simulations.model import kernel
+from simulations.model.engine import (
+    PICOSECONDS,
+    Engine,
+    EngineError,
+    StepTables,
+    StepTime,
+    shipped_engine,
+    shipped_engines,
+)
+from simulations.model.servers import Servers
+from simulations.traces import Trace
 
 PLAIN = Engine("plain", StepTime(10, 0.1, 1e-4, 0.05, 1e-6), kv_tokens=1600)
 
@@ -73,3 +85,19 @@ def test_engines_and_traces_are_read_without_the_compiler() -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert said.stdout.split() == ["53360", "19366"]
+
+
+@pytest.mark.parametrize("form", ["linear", "roofline", "tables"])
+def test_a_slowed_engine_takes_so_many_times_as_long(form: str) -> None:
+    engine = shipped_engine("llama2-7b_a40_tp1", form="roofline" if form == "roofline" else "linear")
+    if form == "tables":
+        rng = np.random.default_rng(3)
+        tables = StepTables(rng.random(2049), rng.random((256, 2)), rng.random((2048, 2)), 0.1)
+        engine = replace(engine, tables=tables)
+    took = []
+    for each in (engine, engine.slowed(3)):
+        servers = Servers(Trace.of("few", np.zeros(20), np.full(20, 700), np.full(20, 40)), each)
+        servers.start(0)
+        servers.advance(1000 * PICOSECONDS)
+        took.append(servers.requests[:, kernel.LAST])
+    assert took[1] == pytest.approx(3 * took[0], rel=1e-5)
