@@ -59,6 +59,12 @@ class Scenario:
             )
 
     @property
+    def engines(self) -> tuple[Engine, ...]:
+        """All that replicas run."""
+        rollout = self.conditions.rollout
+        return (self.engine,) if rollout is None else (self.engine, rollout.engine)
+
+    @property
     def cold_start_seconds(self) -> float:
         """The mean, where it is drawn; the first, where it changes; that of a node made first, where there are such."""
         return _mean_seconds(self.conditions.cold_start)

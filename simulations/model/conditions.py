@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulations.model.cold_start import ColdStart
+from simulations.model.engine import Engine
 
 Router = Literal["least-outstanding", "round-robin", "random", "two-choices"]
 """To which ready replica a request goes: to that which holds the fewest; to each in turn; to any; to the one of two
@@ -57,6 +58,26 @@ class Scraping:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """Another pod template from a time on, as of a new version of the model.
+
+    Each replica that is created from then on runs the new engine. The others are replaced as a Deployment does it with
+    `maxUnavailable: 0`: `max_surge` more than are asked for are created, and an old one goes for each that is ready.
+    Where no GPU is free for those, it waits, as there.
+    """
+
+    at_seconds: float
+    engine: Engine
+    """Its KV cache and GPUs are those of the engine that it replaces."""
+    max_surge: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least("the rollout's time", self.at_seconds, 0.0)
+        if self.max_surge < 1:
+            raise ConditionsError(f"the rollout's max_surge is {self.max_surge}: it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """What a fleet serves under; the defaults are an undisturbed cluster with room for every replica."""
 
@@ -79,6 +100,8 @@ class Conditions:
     """Whether replicas keep the KV blocks of prompts they have answered; needs a trace that tells its blocks."""
     spot_losses_per_hour: float = 0.0
     """How often, on average, a replica's node is taken away in an hour of its life, without notice."""
+    rollout: Rollout | None = None
+    """None: every replica runs the one engine throughout."""
     seed: int = 0
     """Of all chance: cold starts, spot losses, missed scrapes, random routers."""
 

@@ -52,6 +52,8 @@ class _Member:
 
     serial: int
     created_at: int
+    version: int
+    """Of its pod template: 1 from a rollout on."""
     slot: int | None = None
     """None while no node has room for it."""
     bound_at: int | None = None
@@ -95,6 +97,8 @@ class SimulatedFleet:
         self._now = 0
         self._next_loss = kernel.NEVER
         self._created = 0
+        self._version = 0
+        """Of the pod template that replicas are now created from."""
         self._desired = start_replicas
         for _ in range(start_replicas):
             self._create(ready=True)
@@ -124,12 +128,37 @@ class SimulatedFleet:
         self._step(until)
 
     def _step(self, until: int) -> None:
-        while self._next_loss <= until:
-            self._advance(self._next_loss)
+        while (event := min(self._next_loss, self._next_of_rollout())) <= until:
+            self._advance(event)
             for member in [m for m in self._members if m.lost_at <= self._now]:
                 self._lose(member)
             self._next_loss = min((m.lost_at for m in self._members), default=kernel.NEVER)
+            self._roll()
         self._advance(until)
+
+    def _next_of_rollout(self) -> int:
+        """When a rollout begins, or goes on since a new replica is ready."""
+        rollout = self._conditions.rollout
+        if rollout is None:
+            return kernel.NEVER
+        if self._version == 0:
+            return picoseconds(rollout.at_seconds)
+        if not self._rolling():
+            return kernel.NEVER
+        booting = [m.ready_at for m in self._members if m.version == self._version and m.ready_at is not None]
+        return min((at for at in booting if at > self._now), default=kernel.NEVER)
+
+    def _rolling(self) -> bool:
+        """Whether there are replicas still of the template before."""
+        return any(m.version < self._version and m.terminating_at is None for m in self._members)
+
+    def _roll(self) -> None:
+        rollout = self._conditions.rollout
+        if rollout is not None:
+            self._version = int(self._now >= picoseconds(rollout.at_seconds))
+            # Where a start takes no time, the next step is due at once.
+            while self._reconcile():
+                pass
 
     def _advance(self, until: int) -> None:
         self.servers.advance(until)
@@ -171,7 +200,7 @@ class SimulatedFleet:
                     break
 
     def _create(self, *, ready: bool = False) -> None:
-        member = _Member(self._created, self._now)
+        member = _Member(self._created, self._now, self._version)
         self._created += 1
         self._members.append(member)
         self._bind(member, ready=ready)
@@ -187,7 +216,7 @@ class SimulatedFleet:
             member.created_at -= cold_start
         member.bound_at = member.created_at if ready else self._now
         member.ready_at = member.bound_at + cold_start
-        member.slot = self.servers.start(member.ready_at)
+        member.slot = self.servers.start(member.ready_at, member.version)
         if self._conditions.spot_losses_per_hour > 0:
             lives = np.random.default_rng([self._conditions.seed, member.serial, 1]).exponential()
             self._lost_by(member, self._now + picoseconds(lives * 3600 / self._conditions.spot_losses_per_hour))
@@ -212,13 +241,25 @@ class SimulatedFleet:
             samples = self._whole(samples)
         pods = tuple(self._pod(member, samples, before) for member in self._members)
         wake = self.scrapes.at_gateway(self.time)
-        return Observation(time=self.time, desired=self._desired, pods=pods, model_name=self.engine.model, wake=wake)
+        return Observation(
+            time=self.time,
+            desired=self._desired,
+            pods=pods,
+            template=self._template(self._version),
+            rolling=self._rolling(),
+            model_name=self.engine.model,
+            wake=wake,
+        )
+
+    def _template(self, version: int) -> str:
+        """As a pod tells it; told where there is more than one."""
+        return "" if self._conditions.rollout is None else f"template-{version}"
 
     def _pod(self, member: _Member, samples: dict[int, PodSample], before: dict[str, PodSample | None]) -> Pod:
         now = self._now
         name, created = member.name, member.created_at / PICOSECONDS
         if member.bound_at is None or member.ready_at is None or member.slot is None:
-            return Pod(name, PodStage.UNSCHEDULABLE, created, uid=name)
+            return Pod(name, PodStage.UNSCHEDULABLE, created, uid=name, template=self._template(member.version))
         boot = member.ready_at - member.bound_at
         scheduled = member.bound_at + min(SCHEDULING, boot // 20)
         started = scheduled + min(STARTING, boot // 10)
@@ -244,6 +285,7 @@ class SimulatedFleet:
             member.ready_at / PICOSECONDS if now >= member.ready_at else None,
             None if member.terminating_at is None else member.terminating_at / PICOSECONDS,
             uid=name,
+            template=self._template(member.version),
             sample=sample,
         )
 
@@ -270,25 +312,47 @@ class SimulatedFleet:
         return whole
 
     def scale(self, replicas: int) -> None:
-        """Asks for that many: creates, or removes the youngest not yet ready, then the least loaded."""
+        """Asks for that many: creates, or removes the youngest not yet ready, then the least loaded.
+
+        While a rollout is under way, the old ones go first, and all that are created are new.
+        """
         if replicas < 0:
             raise FleetError(f"{replicas} replicas were asked: 0 is the least")
         self._desired = replicas
-        living = [m for m in self._members if m.terminating_at is None]
-        for _ in range(replicas - len(living)):
-            self._create()
-        for member in sorted(living, key=self._removal_order)[: max(0, len(living) - replicas)]:
-            member.terminating_at = self._now
-            if member.slot is None:
-                self._members.remove(member)
-            else:
-                self.servers.remove(member.slot, self._now)
-                if self._conditions.grace_seconds is not None:
-                    self._lost_by(member, self._now + picoseconds(self._conditions.grace_seconds))
+        self._reconcile()
         self._step(self._now)
 
+    def _reconcile(self) -> bool:
+        """Removes what is more than was asked for and creates what is less, of a rollout the next step; says if any."""
+        living = [m for m in self._members if m.terminating_at is None]
+        new = [m for m in living if m.version == self._version]
+        old = [m for m in living if m.version < self._version]
+        serving = len(living) - sum(not self._is_ready(m) for m in new)
+        spare_old, spare_new = max(0, serving - self._desired), max(0, len(new) - self._desired)
+        going = sorted(old, key=self._removal_order)[:spare_old] + sorted(new, key=self._removal_order)[:spare_new]
+        for member in going:
+            self._remove(member)
+        rollout = self._conditions.rollout
+        most = self._desired if rollout is None or len(old) <= spare_old else self._desired + rollout.max_surge
+        missing = min(self._desired - len(new), most - (len(living) - len(going)))
+        for _ in range(missing):
+            self._create()
+        return bool(going) or missing > 0
+
+    def _remove(self, member: _Member) -> None:
+        member.terminating_at = self._now
+        if member.slot is None:
+            self._members.remove(member)
+        else:
+            self.servers.remove(member.slot, self._now)
+            if self._conditions.grace_seconds is not None:
+                self._lost_by(member, self._now + picoseconds(self._conditions.grace_seconds))
+
+    def _is_ready(self, member: _Member) -> bool:
+        return member.ready_at is not None and member.ready_at <= self._now
+
     def _removal_order(self, member: _Member) -> tuple[int, int, int]:
-        if member.slot is None or member.ready_at is None or member.ready_at > self._now:
+        if member.slot is None or not self._is_ready(member):
             return (0, 0, -member.serial)
         row = self.servers.numbers[member.slot]
         return (1, int(row[kernel.RUNNING] + row[kernel.WAITING]), -member.serial)
@@ -296,7 +360,7 @@ class SimulatedFleet:
     def counts(self) -> tuple[int, int, int]:
         """Replicas that were created and not asked to go, those of them ready, and those that drain."""
         living = [m for m in self._members if m.terminating_at is None]
-        ready = sum(m.ready_at is not None and m.ready_at <= self._now for m in living)
+        ready = sum(map(self._is_ready, living))
         return len(living), ready, len(self._members) - len(living)
 
     def queued(self) -> tuple[int, int]:

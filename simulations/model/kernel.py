@@ -41,14 +41,16 @@ PARTIAL, PARTIAL_DONE, FREE_BLOCKS, HEAD, TAIL, WAITING, READY_AT, GONE_AT = ran
 PROMPT_TOKENS, GENERATION_TOKENS, FINISHED, PREEMPTIONS, ENGINE_STEPS, HANG_UPS = range(19, 25)
 # The prefix cache: prompt tokens looked for and found, free blocks that still hold some, the ends of their list.
 CACHE_QUERIES, CACHE_HITS, KEPT_BLOCKS, OLDEST, NEWEST = range(25, 30)
+# Which of the fleet's engines it runs.
+VERSION = 30
 # Sums of the four histograms, each in whole seconds and picoseconds: 64 bits hold 106 days of waiting only.
-SUM_SECONDS, SUM_PICOSECONDS = 30, 34
+SUM_SECONDS, SUM_PICOSECONDS = 31, 35
 # Then the four histograms, then the decoding sequences by where in its block each one's next token falls,
 # then the running requests in order of admission, then the step count at which each is done, then of each
 # block of prompts how many running requests hold it (plus 1, 0: not in the cache) and its list's neighbours.
 TTFT, TPOT, INTER_TOKEN, QUEUE = 0, 1, 2, 3
 HISTOGRAM = 24
-BUCKETS = 38
+BUCKETS = 39
 PHASE = BUCKETS + 4 * HISTOGRAM
 
 # A request's columns. Times are -1 for what has not happened; GENERATED is what it had when last put back, LAST
@@ -62,7 +64,7 @@ NOWHERE = -2
 # A request whose client hung up while its prompt is computed stands among the running as this less its number.
 ABANDONED = -2
 
-# What never changes: coefficients of a step, limits, columns in a replica's row, where the tables begin.
+# What never changes of an engine: coefficients of a step, limits, columns in a replica's row, where the tables begin.
 A, B, C, D, E, BLOCKS, BLOCK_SHIFT, MAX_SEQUENCES, MAX_TOKENS, AT_RUNNING, AT_FINISH, BY_PRIORITY = range(12)
 # Blocks of prompts: how many there are, tokens and KV blocks of one, columns of a row, where whose are told.
 PARTS, PART_TOKENS, PART_BLOCKS, AT_PARTS, AT_OFFSETS, AT_HASHES = range(12, 18)

@@ -1,7 +1,8 @@
 """The event loop of a whole fleet, compiled: who gets which request, who hangs up, what is killed.
 
 At one instant: iterations end first, then replicas become ready, then clients hang up, then requests arrive, then
-iterations start. A replica is brought up to the present only when something looks at it.
+iterations start. A replica is brought up to the present only when something looks at it. Which of the engines it runs
+its row says; their KV caches are alike.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ from simulations.model.kernel import (
     SUM_PICOSECONDS,
     SUM_SECONDS,
     TURN,
+    VERSION,
     WAITING,
     Floats,
     Ints,
@@ -81,13 +83,13 @@ from simulations.model.kernel_parts import drawn, put_by_priority, put_last, tak
 
 
 @compiled
-def _least_outstanding(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, now: int) -> int:
+def _least_outstanding(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, now: int) -> int:
     """The ready replica that holds the fewest requests, the lowest slot among equals; -1 without any."""
     best = -1
     least = NEVER
     for r in range(fleet[SLOTS]):
         if due[r] <= now:
-            run(rows[r], due, load, r, requests, engine, now)
+            run(rows[r], due, load, r, requests, engines[rows[r, VERSION]], now)
         if load[r] < least:
             least = load[r]
             best = r
@@ -105,10 +107,10 @@ def _nth_ready(load: Ints, number: int) -> int:
 
 
 @compiled
-def _chosen(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, now: int) -> int:
+def _chosen(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, now: int) -> int:
     """The replica that the router gives the next request; -1 while none is ready."""
     if fleet[ROUTER] == LEAST_OUTSTANDING:
-        return _least_outstanding(fleet, rows, due, load, requests, engine, now)
+        return _least_outstanding(fleet, rows, due, load, requests, engines, now)
     slots = fleet[SLOTS]
     ready = 0
     for r in range(slots):
@@ -125,7 +127,7 @@ def _chosen(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engi
         best = _nth_ready(load, drawn(fleet[SEED], fleet[DRAWS]) % ready)
         fleet[DRAWS] += 1
     if due[best] <= now:
-        run(rows[best], due, load, best, requests, engine, now)
+        run(rows[best], due, load, best, requests, engines[rows[best, VERSION]], now)
     if fleet[ROUTER] != ROUND_ROBIN and fleet[ROUTER] != RANDOM and ready > 1:
         # The second of two choices is another than the first.
         other = _nth_ready(load, drawn(fleet[SEED], fleet[DRAWS]) % (ready - 1))
@@ -135,7 +137,7 @@ def _chosen(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engi
             while load[other] == NEVER:
                 other += 1
         if due[other] <= now:
-            run(rows[other], due, load, other, requests, engine, now)
+            run(rows[other], due, load, other, requests, engines[rows[other, VERSION]], now)
         if load[other] < load[best]:
             best = other
     return int(best)
@@ -143,16 +145,16 @@ def _chosen(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engi
 
 @compiled
 def _hand_over(
-    fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, index: int, now: int
+    fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, index: int, now: int
 ) -> bool:
     """Gives a request to a ready replica; says whether there is one."""
-    best = _chosen(fleet, rows, due, load, requests, engine, now)
+    best = _chosen(fleet, rows, due, load, requests, engines, now)
     if best < 0:
         return False
     row = rows[best]
     requests[index, ENTERED] = now
     requests[index, REPLICA] = best
-    if engine[BY_PRIORITY] == 0:
+    if engines[0, BY_PRIORITY] == 0:
         put_last(row, HEAD, requests, index)
     else:
         put_by_priority(row, HEAD, requests, index)
@@ -161,26 +163,26 @@ def _hand_over(
         row[DOING] = PENDING
         row[START] = now
         due[best] = now + 1
-    elif row[DOING] == STRETCH and row[HEAD] == index and row[RUNNING] < engine[MAX_SEQUENCES]:
+    elif row[DOING] == STRETCH and row[HEAD] == index and row[RUNNING] < engines[row[VERSION], MAX_SEQUENCES]:
         due[best] = cut_stretch(row, now)
     return True
 
 
 @compiled
 def _receive(
-    fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, index: int, now: int
+    fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, index: int, now: int
 ) -> None:
     """Takes in a request, at the gateway where no replica is ready."""
-    if not _hand_over(fleet, rows, due, load, requests, engine, index, now):
+    if not _hand_over(fleet, rows, due, load, requests, engines, index, now):
         put_last(fleet, GATEWAY_HEAD, requests, index)
 
 
 @compiled
-def _empty_gateway(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, now: int) -> None:
+def _empty_gateway(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, now: int) -> None:
     while fleet[GATEWAY] > 0:
         index = fleet[GATEWAY_HEAD]
         take_out(fleet, GATEWAY_HEAD, requests, index)
-        _hand_over(fleet, rows, due, load, requests, engine, index, now)
+        _hand_over(fleet, rows, due, load, requests, engines, index, now)
 
 
 @compiled
@@ -224,24 +226,24 @@ def _withdraw(row: Ints, due: Ints, load: Ints, r: int, requests: Ints, engine: 
 
 @compiled
 def _hang_up(
-    fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, attempt: int, now: int
+    fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, attempt: int, now: int
 ) -> None:
     """Looks whether the next client's patience with an attempt is over, and lets it ask again or go."""
     index = fleet[FLEET + attempt]
     fleet[FLEET + attempt] += 1
     r = requests[index, REPLICA]
     if r >= 0 and due[r] <= now:
-        run(rows[r], due, load, r, requests, engine, now)
+        run(rows[r], due, load, r, requests, engines[rows[r, VERSION]], now)
     if requests[index, FATE] != HELD or requests[index, FIRST] >= 0:
         return
     fleet[ALL_HANG_UPS] += 1
     if r >= 0:
-        _withdraw(rows[r], due, load, r, requests, engine, index, now)
+        _withdraw(rows[r], due, load, r, requests, engines[rows[r, VERSION]], index, now)
     else:
         take_out(fleet, GATEWAY_HEAD, requests, index)
     _forget(requests, index)
     if attempt + 1 < fleet[ATTEMPTS]:
-        _receive(fleet, rows, due, load, requests, engine, index, now)
+        _receive(fleet, rows, due, load, requests, engines, index, now)
     else:
         requests[index, FATE] = HUNG_UP
 
@@ -272,7 +274,7 @@ def _next_ready(fleet: Ints, rows: Ints) -> int:
 
 
 @compiled
-def advance(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, until: int) -> None:
+def advance(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, until: int) -> None:
     """Everything up to and at `until`, and the steps of stretches under way that have ended by then."""
     ready = _next_ready(fleet, rows)
     while True:
@@ -288,27 +290,27 @@ def advance(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engi
                 if rows[r, STATE] == BOOTING and rows[r, READY_AT] <= ready:
                     rows[r, STATE] = READY
                     load[r] = 0
-            _empty_gateway(fleet, rows, due, load, requests, engine, ready)
+            _empty_gateway(fleet, rows, due, load, requests, engines, ready)
             ready = _next_ready(fleet, rows)
         elif leave <= come:
-            _hang_up(fleet, rows, due, load, requests, engine, attempt, leave)
+            _hang_up(fleet, rows, due, load, requests, engines, attempt, leave)
         else:
             fleet[NEXT_ARRIVAL] = index + 1
-            if requests[index, PROMPT] > engine[BLOCKS] << engine[BLOCK_SHIFT]:
+            if requests[index, PROMPT] > engines[0, BLOCKS] << engines[0, BLOCK_SHIFT]:
                 requests[index, FATE] = REFUSED
                 fleet[REFUSALS] += 1
             else:
                 requests[index, FATE] = HELD
-                _receive(fleet, rows, due, load, requests, engine, index, come)
+                _receive(fleet, rows, due, load, requests, engines, index, come)
     for r in range(fleet[SLOTS]):
         if due[r] <= until:
-            run(rows[r], due, load, r, requests, engine, until)
+            run(rows[r], due, load, r, requests, engines[rows[r, VERSION]], until)
         if rows[r, DOING] == STRETCH:
-            settle(rows[r], engine, until)
+            settle(rows[r], engines[rows[r, VERSION]], until)
 
 
 @compiled
-def kill(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine: Ints, r: int, now: int) -> None:
+def kill(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engines: Ints, r: int, now: int) -> None:
     """Takes a replica away with all it holds, which begins anew elsewhere: the running in order, then the waiting."""
     row = rows[r]
     running, waiting, following = row[RUNNING], row[WAITING], row[HEAD]
@@ -318,13 +320,13 @@ def kill(fleet: Ints, rows: Ints, due: Ints, load: Ints, requests: Ints, engine:
     row[RUNNING] = row[WAITING] = 0
     due[r] = load[r] = NEVER
     for place in range(running + waiting):
-        index = row[engine[AT_RUNNING] + place] if place < running else following
+        index = row[engines[0, AT_RUNNING] + place] if place < running else following
         if place >= running:
             following = requests[index, FOLLOWING]
         if index >= 0:
             fleet[REQUEUED] += 1
             _forget(requests, index)
-            _receive(fleet, rows, due, load, requests, engine, index, now)
+            _receive(fleet, rows, due, load, requests, engines, index, now)
 
 
 @compiled

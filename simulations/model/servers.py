@@ -72,6 +72,31 @@ def engine_numbers(engine: Engine, parts: PromptParts | None = None, *, by_prior
     return numbers
 
 
+def engines_of(engine: Engine, trace: Trace, conditions: Conditions) -> Ints:
+    """The engine and the one that a rollout brings, one a row, as the event loop reads them."""
+    engines = [engine]
+    if conditions.rollout is not None:
+        engines.append(_exchangeable(engine, conditions.rollout.engine))
+    parts = prompt_parts(trace, engine) if conditions.prefix_cache else None
+    each = [engine_numbers(one, parts, by_priority=conditions.scheduling == "priority") for one in engines]
+    rows = np.zeros((len(each), max(map(len, each))), dtype=np.int64)
+    for row, numbers in zip(rows, each, strict=True):
+        row[: len(numbers)] = numbers
+    return rows
+
+
+def _exchangeable(engine: Engine, new: Engine) -> Engine:
+    """The new one, which must hold what the old one holds: which prompts are refused, no policy decides."""
+    for setting in ("kv_tokens", "block_size", "gpus"):
+        before, after = getattr(engine, setting), getattr(new, setting)
+        if before != after:
+            raise ConditionsError(
+                f"the rollout's engine {new.name} has {setting} {after}, {engine.name} has {before}: "
+                "replicas of one fleet differ in step times and vLLM's limits only, give it the same"
+            )
+    return new
+
+
 @dataclass(frozen=True, slots=True)
 class PromptParts:
     """Blocks of prompts that a replica may keep: whole ones only, each known by a small number."""
@@ -101,16 +126,14 @@ def prompt_parts(trace: Trace, engine: Engine) -> PromptParts:
 
 
 class Servers:
-    """The replicas of one engine that serve one trace."""
+    """The replicas that serve one trace, on one engine or on two where a rollout brings another."""
 
     def __init__(self, trace: Trace, engine: Engine, conditions: Conditions | None = None, *, slots: int = 16) -> None:
-        """Of the conditions those count that concern requests: router, clients, scheduling and prefix cache."""
+        """Of the conditions those count that concern requests: router, clients, scheduling, prefix cache, engines."""
         self.trace = trace
         self.engine = engine
         told = Conditions(Constant(0)) if conditions is None else conditions
-        by_priority = told.scheduling == "priority"
-        parts = prompt_parts(trace, engine) if told.prefix_cache else None
-        self._engine = engine_numbers(engine, parts, by_priority=by_priority)
+        self._engines = engines_of(engine, trace, told)
         self._fleet = self._fleet_numbers(told)
         self._now = 0
         self._make_rows(slots)
@@ -125,7 +148,7 @@ class Servers:
         self.requests[:, kernel.PRECEDING] = kernel.NOWHERE
         self.requests[:, kernel.FATE] = kernel.UNSEEN
         self.requests[:, kernel.PRIORITY] = 0
-        if by_priority:
+        if told.scheduling == "priority":
             if trace.priorities is None:
                 raise ConditionsError(
                     f"trace {trace.name} has no priorities, which scheduling by priority needs: "
@@ -145,7 +168,7 @@ class Servers:
         return numbers
 
     def _make_rows(self, slots: int) -> None:
-        width = self._engine[kernel.AT_PARTS] + 3 * self._engine[kernel.PARTS]
+        width = (self._engines[:, kernel.AT_PARTS] + 3 * self._engines[:, kernel.PARTS]).max()
         self.numbers = np.zeros((slots, width), dtype=np.int64)
         """One row a slot; the columns are the event loop's."""
         self._due = np.full(slots, kernel.NEVER, dtype=np.int64)
@@ -154,14 +177,14 @@ class Servers:
     def advance(self, until: int) -> None:
         """Everything up to and at `until`."""
         self._now = until
-        kernel_fleet.advance(self._fleet, self.numbers, self._due, self._load, self.requests, self._engine, until)
+        kernel_fleet.advance(self._fleet, self.numbers, self._due, self._load, self.requests, self._engines, until)
 
     def kill(self, slot: int, now: int) -> None:
         """Takes a replica away at once; what it held begins anew elsewhere."""
-        kernel_fleet.kill(self._fleet, self.numbers, self._due, self._load, self.requests, self._engine, slot, now)
+        kernel_fleet.kill(self._fleet, self.numbers, self._due, self._load, self.requests, self._engines, slot, now)
 
-    def start(self, ready_at: int) -> int:
-        """A replica that takes requests from `ready_at` on; says its slot."""
+    def start(self, ready_at: int, version: int = 0) -> int:
+        """A replica that takes requests from `ready_at` on, on the first engine or the rollout's (1); says its slot."""
         free = np.flatnonzero(self.numbers[:, kernel.STATE] == kernel.FREE_SLOT)
         if free.size == 0:
             numbers, due, load = self.numbers, self._due, self._load
@@ -169,11 +192,12 @@ class Servers:
             self.numbers[: len(numbers)] = numbers
             self._due[: len(numbers)] = due
             self._load[: len(numbers)] = load
-            return self.start(ready_at)
+            return self.start(ready_at, version)
         slot = int(free[0])
         row = self.numbers[slot]
         row[:] = 0
         row[kernel.STATE] = kernel.BOOTING
+        row[kernel.VERSION] = version
         row[kernel.READY_AT] = ready_at
         row[kernel.PARTIAL] = -1
         row[kernel.NEXT_FINISH] = kernel.NEVER
@@ -205,7 +229,9 @@ class Servers:
 
     def kv_cache_usage(self, slot: int) -> float:
         """Share of the KV blocks held, 0…1."""
-        return int(kernel_fleet.blocks_in_use(self.numbers[slot], self._engine, self._now)) / self.engine.kv_blocks
+        row = self.numbers[slot]
+        engine = self._engines[row[kernel.VERSION]]
+        return int(kernel_fleet.blocks_in_use(row, engine, self._now)) / self.engine.kv_blocks
 
     @property
     def slots_used(self) -> int:

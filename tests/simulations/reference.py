@@ -46,6 +46,8 @@ class Request:
 @dataclass(eq=False)
 class Replica:
     ready_at: int
+    version: int = 0
+    """Of the fleet's engines."""
     state: str = "booting"
     gone_at: int = 0
     running: list[Request] = field(default_factory=list)
@@ -87,9 +89,11 @@ class ReferenceFleet:
     ) -> None:
         """`parts` are the names of each prompt's blocks of `part_tokens`, those not whole included."""
         self.engine = engine
+        """Of which all hold as many tokens."""
+        self.engines = [engine] if conditions.rollout is None else [engine, conditions.rollout.engine]
         self.conditions = conditions
-        self.a, self.b, self.c, self.d, self.e = engine.coefficients_ps()
-        self.dense = engine.dense_ps().tolist()
+        self.coefficients = [each.coefficients_ps() for each in self.engines]
+        self.dense = [each.dense_ps().tolist() for each in self.engines]
         self.part_tokens = part_tokens
         room = engine.kv_blocks * engine.block_size
         self.requests = [
@@ -119,8 +123,8 @@ class ReferenceFleet:
         self.turn = 0
         self.draws = 0
 
-    def start(self, ready_at: int) -> Replica:
-        self.replicas.append(Replica(ready_at))
+    def start(self, ready_at: int, version: int = 0) -> Replica:
+        self.replicas.append(Replica(ready_at, version))
         return self.replicas[-1]
 
     def remove(self, replica: Replica, now: int) -> None:
@@ -289,7 +293,7 @@ class ReferenceFleet:
 
     def begin(self, replica: Replica, now: int) -> None:
         """What is computed in an iteration is booked when it ends; the blocks it asks for are reserved here."""
-        engine = self.engine
+        engine = self.engines[replica.version]
         replica.startable = None
         budget = engine.max_num_batched_tokens
         iteration: list[tuple[Request, int]] = []
@@ -340,17 +344,18 @@ class ReferenceFleet:
             iteration.append((request, new))
         prefill = sum(new for _, new in chunks)
         context = sum(q.prompt + q.generated for q in decoding)
-        took = self.a + self.dense[len(decoding) + prefill]
+        a, b, c, d, e = self.coefficients[replica.version]
+        took = a + self.dense[replica.version][len(decoding) + prefill]
         if engine.tables is None:
             pairs = sum(new * (2 * computed + new) for computed, new in chunks)
-            took += self.b * len(decoding) + self.c * context + self.d * prefill + self.e * pairs // 2
+            took += b * len(decoding) + c * context + d * prefill + e * pairs // 2
         else:
-            took += self.attention(len(decoding), context, chunks)
+            took += self.attention(engine, len(decoding), context, chunks)
         replica.iteration, replica.started, replica.ends = iteration, now, now + took
 
-    def attention(self, decoding: int, context: int, chunks: list[tuple[int, int]]) -> int:
-        decode, prefill = self.engine.attention_ps()  # type: ignore[misc]
-        more = self.engine.batching_overhead_per_mille
+    def attention(self, engine: Engine, decoding: int, context: int, chunks: list[tuple[int, int]]) -> int:
+        decode, prefill = engine.attention_ps()  # type: ignore[misc]
+        more = engine.batching_overhead_per_mille
         took = 0
         if decoding:
             column = min(math.ceil((context // decoding) / 64), decode.shape[1] - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simulations.model import kernel
 from simulations.model.cold_start import Constant
-from simulations.model.conditions import Conditions, Router
+from simulations.model.conditions import Conditions, Rollout, Router
 from simulations.model.engine import Engine, StepTables, StepTime
 from simulations.model.servers import HISTOGRAM_EDGES, Servers, picoseconds
 from simulations.traces import Trace
@@ -44,7 +44,7 @@ class Story:
 
 @st.composite
 def stories(draw: st.DrawFn, *, plain: bool = False) -> Story:
-    """With `plain`, nothing but the defaults: one router, no hang-ups, no kills, no cache."""
+    """With `plain`, nothing but the defaults: one router, one engine, no hang-ups, no kills, no cache."""
     # In milliseconds the buckets' edges matter; in microseconds whole steps tie with arrivals.
     unit_ms = draw(st.sampled_from([0.001, 1.0]))
     unit_us = round(unit_ms * 1000)
@@ -67,6 +67,7 @@ def stories(draw: st.DrawFn, *, plain: bool = False) -> Story:
     )
     conditions = UNDISTURBED
     if not plain:
+        rollout = draw(st.none() | engines_like(engine, unit_ms).map(lambda other: Rollout(0, other)))
         impatient = draw(st.booleans())
         conditions = Conditions(
             Constant(0),
@@ -76,6 +77,7 @@ def stories(draw: st.DrawFn, *, plain: bool = False) -> Story:
             scheduling="priority" if draw(st.booleans()) else "fcfs",
             prefix_cache=draw(st.booleans()),
             seed=draw(st.integers(0, 3)),
+            rollout=rollout,
         )
     count = len(requests)
     # A name stands for its block and all before it; few are drawn, so that prompts do begin alike.
@@ -123,6 +125,11 @@ def engines(draw: st.DrawFn, unit_ms: float) -> Engine:
         max_num_batched_tokens=tokens,
         tables=tables if form == "tables" else None,
     )
+
+
+def engines_like(engine: Engine, unit_ms: float) -> st.SearchStrategy[Engine]:
+    """Any that could replace it."""
+    return engines(unit_ms).map(lambda new: replace(new, kv_tokens=engine.kv_tokens, block_size=engine.block_size))
 
 
 def assert_equal(servers: Servers, reference: ReferenceFleet) -> None:
@@ -195,7 +202,11 @@ def make(story: Story) -> tuple[Servers, ReferenceFleet]:
 
 
 def play(story: Story, servers: Servers, reference: ReferenceFleet | None, *, look: bool = True) -> None:
-    """Does to the fleet what the story says, comparing as it goes, and lets it work off what it has."""
+    """Does to the fleet what the story says, comparing as it goes, and lets it work off what it has.
+
+    Where a rollout brings another engine, every other replica runs it.
+    """
+    versions = 1 if story.conditions.rollout is None else 2
     living = [0]
     servers.start(0)
     if reference is not None:
@@ -208,12 +219,12 @@ def play(story: Story, servers: Servers, reference: ReferenceFleet | None, *, lo
             if reference is not None:
                 reference.advance(now)
         if action == "start":
-            slot = servers.start(now + detail * MICROSECOND)
+            slot = servers.start(now + detail * MICROSECOND, created % versions)
             assert slot == created
             living.append(slot)
-            created += 1
             if reference is not None:
-                reference.start(now + detail * MICROSECOND)
+                reference.start(now + detail * MICROSECOND, created % versions)
+            created += 1
         elif action in ("remove", "kill") and len(living) > 1:
             slot = living.pop(detail % len(living))
             getattr(servers, action)(slot, now)

@@ -11,7 +11,7 @@ from policies.scaling.observation import PodStage, SampleState
 from policies.scaling.resource import Objectives
 from simulations.model import kernel
 from simulations.model.cold_start import Changing, Constant, Jittered, WarmAndColdNodes
-from simulations.model.conditions import Conditions, ConditionsError, Scraping
+from simulations.model.conditions import Conditions, ConditionsError, Rollout, Scraping
 from simulations.model.engine import Engine, StepTime
 from simulations.model.fleet import SimulatedFleet
 from simulations.traces.trace import PromptBlocks, Trace
@@ -24,6 +24,10 @@ SOON = Conditions(Constant(10))
 def fleet_of(trace: Trace, conditions: Conditions, *, start_replicas: int = 1) -> SimulatedFleet:
     objectives = Objectives(ttft_seconds=3, tpot_seconds=0.1)
     return SimulatedFleet(trace, ENGINE, objectives=objectives, conditions=conditions, start_replicas=start_replicas)
+
+
+SLOWER = replace(ENGINE, name="slower", step_ms=StepTime(20, 0, 0, 0, 0))
+ROLLOUT = Rollout(100, SLOWER)
 
 
 def booting(fleet: SimulatedFleet) -> list[float]:
@@ -205,3 +209,77 @@ def test_a_prompt_that_begins_like_one_before_is_computed_in_part() -> None:
 def test_what_the_trace_does_not_tell_is_asked_for(conditions: Conditions, said: str) -> None:
     with pytest.raises(ConditionsError, match=said):
         fleet_of(requests(0), conditions)
+
+
+def templates(fleet: SimulatedFleet) -> list[str]:
+    """Of the replicas that were not asked to go, in order of creation."""
+    pods = [pod for pod in fleet.observe().pods if pod.terminating_at is None]
+    return [pod.template for pod in sorted(pods, key=lambda pod: int(pod.name.removeprefix("replica-")))]
+
+
+def test_a_rollout_replaces_one_replica_after_the_other_and_never_serves_with_less() -> None:
+    fleet = fleet_of(requests(0, 500), replace(SOON, rollout=ROLLOUT), start_replicas=3)
+    old, new = "template-0", "template-1"
+    seen = []
+    for now in (99, 100, 109, 110, 120, 130, 200):
+        fleet.advance(now)
+        observation = fleet.observe()
+        assert fleet.counts()[1] >= 3
+        seen.append((templates(fleet), observation.template, observation.rolling))
+    assert seen == [
+        ([old, old, old], old, False),
+        ([old, old, old, new], new, True),
+        ([old, old, old, new], new, True),
+        ([old, old, new, new], new, True),
+        ([old, new, new, new], new, True),
+        ([new, new, new], new, False),
+        ([new, new, new], new, False),
+    ]
+
+
+def test_a_rollout_with_more_surge_is_over_sooner() -> None:
+    fleet = fleet_of(requests(0, 500), replace(SOON, rollout=replace(ROLLOUT, max_surge=5)), start_replicas=3)
+    fleet.advance(105)
+    assert fleet.counts() == (6, 3, 0)
+    fleet.advance(110)
+    assert templates(fleet) == ["template-1"] * 3
+
+
+def test_a_rollout_to_replicas_that_start_in_no_time_is_over_at_once() -> None:
+    fleet = fleet_of(requests(0, 500), Conditions(Constant(0), rollout=ROLLOUT), start_replicas=3)
+    fleet.advance(100)
+    assert templates(fleet) == ["template-1"] * 3
+
+
+def test_a_fleet_grows_and_shrinks_while_a_rollout_is_under_way() -> None:
+    fleet = fleet_of(requests(0, 500), replace(SOON, rollout=ROLLOUT), start_replicas=3)
+    fleet.advance(105)
+    fleet.scale(5)
+    # Two more and the one beyond, all of the new template.
+    assert templates(fleet) == ["template-0"] * 3 + ["template-1"] * 3
+    fleet.advance(106)
+    fleet.scale(2)
+    # The old ones go first, but none before a new one is ready in its place; what is asked for is new already.
+    assert templates(fleet) == ["template-0"] * 2 + ["template-1"] * 2
+    fleet.advance(130)
+    assert templates(fleet) == ["template-1"] * 2
+    assert not fleet.observe().rolling
+    fleet.scale(1)
+    assert fleet.counts() == (1, 1, 0)
+
+
+def test_a_fleet_whose_engine_takes_twice_as_long_does_half_the_work() -> None:
+    trace = requests(*np.arange(200, 1000, 1.0), output=1_000)
+    finished = []
+    for rollout in (None, ROLLOUT):
+        fleet = fleet_of(trace, replace(SOON, rollout=rollout), start_replicas=2)
+        fleet.advance(1000)
+        finished.append(int((fleet.servers.requests[:, kernel.FATE] == kernel.DONE).sum()))
+    # Two replicas, four at a time, ten seconds each or twenty.
+    assert finished == pytest.approx([2 * 4 * 80, 2 * 4 * 40], abs=8)
+
+
+def test_a_rollout_to_an_engine_that_holds_less_is_refused() -> None:
+    less = replace(SLOWER, kv_tokens=50_000)
+    with pytest.raises(ConditionsError, match=r"slower has kv_tokens 50000, plain has 100000.* give it the same"):
+        fleet_of(requests(0), replace(SOON, rollout=Rollout(0, less)))

@@ -16,7 +16,7 @@ from simulations.laboratory.lower_bound import lower_bound
 from simulations.laboratory.oracle import oracle, serve
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import Constant
-from simulations.model.conditions import Conditions
+from simulations.model.conditions import Conditions, Rollout
 from simulations.model.engine import Engine, StepTime, shipped_engine
 from simulations.replay import Replay, Schedule, attainment, replay
 from simulations.traces import Trace
@@ -101,6 +101,19 @@ def test_the_bound_is_near_where_a_replica_is_as_busy_as_can_be(
     )
     held = ruled(scene, Schedule.static(1)).gpu_hours
     assert 0.8 * held < lower_bound(scene).gpu_hours < held
+
+
+def test_the_bound_is_of_the_faster_engine_where_a_rollout_brings_one() -> None:
+    trace = Trace.of("burst", np.ones(1000), np.full(1000, 20), np.full(1000, 200))
+    old = shipped_engine("llama2-7b_a40_tp1")
+    promised = Objectives(ttft_seconds=3000, tpot_seconds=30, attainment=0.99)
+    scene = Scenario(trace, old, promised, Conditions(Constant(0)), 1, tick_seconds=0.1)
+    faster = replace(scene, conditions=Conditions(Constant(0), rollout=Rollout(0, old.slowed(0.5))))
+    slower = replace(scene, conditions=Conditions(Constant(0), rollout=Rollout(0, old.slowed(2))))
+    assert lower_bound(faster).gpu_hours == pytest.approx(lower_bound(scene).gpu_hours / 2)
+    assert lower_bound(slower) == lower_bound(scene)
+    held = ruled(faster, Schedule.static(1)).gpu_hours
+    assert 0.8 * held < lower_bound(faster).gpu_hours < held < lower_bound(scene).gpu_hours
 
 
 @settings(max_examples=25, deadline=None)

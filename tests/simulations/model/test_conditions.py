@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from simulations.model.cold_start import Changing, ColdStartError, Constant, Jittered, Sampled, WarmAndColdNodes
-from simulations.model.conditions import Conditions, ConditionsError, Scraping
+from simulations.model.conditions import Conditions, ConditionsError, Rollout, Scraping
+from simulations.model.engine import Engine, StepTime
 
 NOW = Constant(0)
+ENGINE = Engine("plain", StepTime(10, 0, 0, 0, 0), kv_tokens=100_000)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,8 @@ def test_a_cold_start_that_cannot_be_is_refused_by_the_setting(make: Callable[[]
         (lambda: Conditions(NOW, client_timeout_seconds=0), "the client timeout is 0"),
         (lambda: Conditions(NOW, client_retries=2), "client_retries needs client_timeout_seconds"),
         (lambda: Conditions(NOW, seed=-1), "seed is -1"),
+        (lambda: Rollout(math.inf, ENGINE), "the rollout's time is inf: it must be at least 0"),
+        (lambda: Rollout(0, ENGINE, max_surge=0), "the rollout's max_surge is 0: it must be at least 1"),
     ],
 )
 def test_conditions_that_cannot_be_are_refused_by_the_setting(make: Callable[[], object], said: str) -> None:

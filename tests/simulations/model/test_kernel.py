@@ -100,10 +100,11 @@ def test_the_stories_hold_what_they_are_told_for() -> None:
         seen["requeued"] += servers.requeued > 0
         seen["found in the cache"] += bool(row[:, kernel.CACHE_HITS].any())
         seen["by tables"] += story.engine.tables is not None
+        seen["of two engines"] += bool((done[:, kernel.REPLICA] % 2).any() and story.conditions.rollout is not None)
         seen[story.conditions.router] += servers.slots_used > 1
 
     count()
-    assert len(seen) == 14
+    assert len(seen) == 15
     assert all(times >= 3 for times in seen.values()), seen
 
 
