@@ -70,7 +70,7 @@ bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchma
 bench-policy: $(INSTALLED) ## ours beside what could be foreseen and the best in hindsight, likewise (an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/policy.py $(or $(TRACES),traces)
 
-bench-robustness: $(INSTALLED) ## ours beside two reactive laws when something happens that no day before has shown (5 minutes)
+bench-robustness: $(INSTALLED) ## ours beside two reactive laws when something happens that no day before has shown (12 minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/robustness.py
 
 crds: $(INSTALLED) ## manifests/crds anew from the model that reads the resource
