@@ -36,7 +36,14 @@ from simulations.report.figures import (
     span,
     verdict,
 )
-from simulations.report.fleet_charts import Busy, Told, latency_charts, load_chart, replica_chart, replica_charts
+from simulations.report.fleet_charts import (
+    Busy,
+    Told,
+    latency_charts,
+    replica_chart,
+    replica_charts,
+)
+from simulations.report.load_charts import FORESEEN, load_charts
 from simulations.report.series import columns, means, ticks
 from simulations.report.worst import (
     AFTER_SECONDS,
@@ -64,7 +71,8 @@ def comparison_page(found: Comparison, statics: Sequence[StaticFleet] = (), othe
         _frontier(found, statics),
         *([_cold_starts(found, other)] if other is not None else []),
         (Chapter("outcome", "What each policy reached, and what it cost", _outcome(found)), []),
-        _load(found, told),
+        _load(told),
+        _replicas(found, told),
         _latency(found, told),
         _worst(found),
         (Chapter("decisions", "Every change, and why", _changes(found)), []),
@@ -130,10 +138,18 @@ def _outcome(found: Comparison) -> str:
     return f"{outcome_table(found)}<p>{said}</p>"
 
 
-def _load(found: Comparison, told: Sequence[Told]) -> tuple[Chapter, list[Chart]]:
+def _load(told: Sequence[Told]) -> tuple[Chapter, list[Chart]]:
     end = max(one.replay.end_seconds for one in told)
-    ours = next((n for n, one in enumerate(told) if any(d.forecast for d in one.replay.decisions)), None)
-    load = load_chart(told[ours or 0].replay, end, forecasts=ours, by=told[ours].label if ours is not None else "")
+    charts = load_charts(told, end)
+    body = "".join(figure(each) for each in charts)
+    foreseeing = any(each.forecast and each.demand is not None for one in told for each in one.replay.decisions)
+    if not foreseeing:
+        return Chapter("load", "The load", body), [*charts]
+    return Chapter("load", "The load, and what was foreseen of it", f"{paragraphs([FORESEEN])}{body}"), [*charts]
+
+
+def _replicas(found: Comparison, told: Sequence[Told]) -> tuple[Chapter, list[Chart]]:
+    end = max(one.replay.end_seconds for one in told)
     replicas = replica_charts(told, end, _busy(found, columns(len(told))))
     per = max(1, -(-len(told[0].replay.decisions) // columns(len(told))))
     coarse = (
@@ -145,8 +161,8 @@ def _load(found: Comparison, told: Sequence[Told]) -> tuple[Chapter, list[Chart]
         "requests queue. Between created and ready lies the cold start. Point at a moment, or use the arrow keys, to "
         "read what was decided and why."
     )
-    body = f"{figure(load)}<p>{said}{coarse if per > 1 else ''}</p>{''.join(figure(each) for each in replicas)}"
-    return Chapter("load", "Load and replicas", body), [load, *replicas]
+    body = f"<p>{said}{coarse if per > 1 else ''}</p>{''.join(figure(each) for each in replicas)}"
+    return Chapter("replicas", "Replicas", body), [*replicas]
 
 
 def _busy(found: Comparison, most: int | None = None) -> Busy:

@@ -1,4 +1,4 @@
-"""The charts over time that every report shows: the load, each policy's replicas, and latencies of all policies."""
+"""The charts over time of what policies did: each one's replicas, and what its users got of all of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from policies.scaling.resource import Objectives
 from simulations.replay import Replay
 from simulations.report.charts import Band, Even, Mark, Series, TimeChart, color, dash
-from simulations.report.series import (
-    Latencies,
-    Ticks,
-    arrivals,
-    columns,
-    foreseen,
-    latencies,
-    ticks,
-)
+from simulations.report.series import Latencies, Ticks, columns, latencies, ticks
 
 SHOWN_AT_FIRST = 4
 """More lines than these in one chart are turned on by their reader."""
@@ -46,36 +38,6 @@ class Busy:
 
     x: NDArray[np.float64]
     replicas: NDArray[np.float64]
-
-
-def load_chart(replay: Replay, end: float, *, forecasts: int | None = 0, by: str = "") -> TimeChart:
-    """Requests arriving, and what the policy of this replay, in the colour of that number, foresaw of them."""
-    load = arrivals(replay.arrived_at_seconds)
-    series = []
-    band = None if forecasts is None else foreseen(replay, columns(1))
-    if band is not None and forecasts is not None:
-        series.append(
-            Series.rounded(
-                name=f"foreseen{f' by {by}' if by else ''} for this moment, a lead time before: expected to upper",
-                short="foreseen",
-                kind="area",
-                x=band.x,
-                low=band.expected,
-                y=band.upper,
-                color=color(forecasts),
-                opacity=0.25,
-            )
-        )
-    series.append(Series.rounded(name="arriving", x=load.x, y=load.y, color="var(--demand)", width=1.8, steps=True))
-    return TimeChart(
-        at="load-chart",
-        label="Requests arriving a second over time" + (", with the band that was foreseen" if band else ""),
-        unit="requests/s",
-        height=240,
-        begin=0.0,
-        end=end,
-        series=tuple(series),
-    )
 
 
 def replica_charts(told: Sequence[Told], end: float, busy: Busy | None = None) -> list[TimeChart]:
@@ -251,7 +213,8 @@ def _step(found: Latencies) -> str:
 
 
 def _lines(
-    told: Sequence[Told], lines: Sequence[tuple[Even | NDArray[np.float64], NDArray[np.generic]]]
+    told: Sequence[Told],
+    lines: Sequence[tuple[Even | NDArray[np.float64], NDArray[np.generic]]],
 ) -> tuple[Series, ...]:
     dense = max(len(y) for _, y in lines) > DENSE
     return tuple(

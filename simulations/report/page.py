@@ -8,7 +8,8 @@ from policies.scaling.resource import Objectives
 from simulations.laboratory.result_table import seconds
 from simulations.report.charts import color
 from simulations.report.document import Cell, Chapter, Row, changes, clock, counted, document, figure, paragraphs, table
-from simulations.report.fleet_charts import Told, latency_charts, load_chart, replica_charts, waiting_chart
+from simulations.report.fleet_charts import Told, latency_charts, replica_charts, waiting_chart
+from simulations.report.load_charts import FORESEEN, load_chart
 
 
 def page(title: str, lead: Sequence[str], told: Sequence[Told], objectives: Objectives, notes: Sequence[str]) -> str:
@@ -23,8 +24,7 @@ def page(title: str, lead: Sequence[str], told: Sequence[Told], objectives: Obje
         Chapter(
             "load",
             "The load, and what Preheat foresaw",
-            "<p>Arrivals a second, and the band from the expected value to the quantile that Preheat planned for, "
-            f"drawn at the moment it speaks of.</p>{figure(load)}",
+            f"{paragraphs([FORESEEN])}{figure(load)}",
         ),
         Chapter(
             "replicas",

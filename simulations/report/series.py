@@ -140,7 +140,7 @@ class Foreseen:
 
 
 def foreseen(replay: Replay, most: int) -> Foreseen | None:
-    """From the expected demand to the quantile that was planned for; None of a policy that foresees nothing."""
+    """From the expected load to the quantile that was planned for; None of a policy that foresees nothing."""
     found = [d.forecast for d in replay.decisions if d.forecast is not None and d.forecast.time <= replay.end_seconds]
     if not found:
         return None
@@ -156,8 +156,29 @@ def foreseen(replay: Replay, most: int) -> Foreseen | None:
     return Foreseen(
         np.insert(x, gaps, x[gaps - 1]),
         np.insert(middle, gaps, np.nan),
-        np.insert(np.maximum.reduceat(upper, starts), gaps, np.nan),
+        np.insert(means(upper, per), gaps, np.nan),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a policy saw to be asked of its fleet, in requests/s of the mix of lengths at that time."""
+
+    x: Floats
+    y: Floats
+    """NaN where it saw nothing."""
+
+
+def load_seen(replay: Replay, most: int) -> Load | None:
+    """The mean of what was seen in each of no more than so many columns; None of a policy that never tells it."""
+    seen = np.array([math.nan if each.demand is None else each.demand for each in replay.decisions])
+    if np.isnan(seen).all():
+        return None
+    per = max(1, math.ceil(len(seen) / most))
+    known = means((~np.isnan(seen)).astype(np.float64), per)
+    sums = means(np.nan_to_num(seen), per)
+    y = np.divide(sums, known, out=np.full(len(sums), np.nan), where=known > 0)
+    return Load(np.array([each.time for each in replay.decisions[::per]]), y)
 
 
 @dataclass(frozen=True, slots=True)

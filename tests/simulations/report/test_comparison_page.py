@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from policies.scaling.decision import Forecast
 from simulations.laboratory.static_line import static_line
 from simulations.replay import Timeline
 from simulations.report.comparison_page import comparison_page
@@ -49,7 +50,8 @@ def test_every_chapter_is_there_and_those_of_another_cold_start_only_where_it_wa
         "Cost over promise kept",
         "A cold start of 240 s, cut to 30 s",
         "What each policy reached, and what it cost",
-        "Load and replicas",
+        "The load, and what was foreseen of it",
+        "Replicas",
         "Latency against the objective",
         "The worst ten minutes",
         "Every change, and why",
@@ -115,10 +117,43 @@ def test_replicas_are_drawn_at_every_tick_of_a_short_trace(report: Structure) ->
 
 
 def test_forecasts_are_drawn_of_the_policy_that_has_them(report: Structure) -> None:
-    band, arriving = chart(report, "load-chart")["series"]
-    assert "by preheat" in band["name"]
+    drawn = chart(report, "load-chart")
+    band, arriving, load = drawn["series"]
+    assert drawn["title"] == "preheat"
+    assert band["name"] == "foreseen a lead time before: expected to 90\u00a0% quantile"
     assert len(band["y"]) > 20
     assert sum(arriving["y"]) * arriving["x"]["step"] == pytest.approx(compared().scenario.trace.requests)
+    told = [each.demand for each in compared().outcomes[0].replay.decisions]
+    assert load["y"] == [None if each is None else pytest.approx(each, abs=1e-4) for each in told]
+
+
+def test_each_policy_that_foresees_has_its_load_and_without_any_there_are_arrivals_alone() -> None:
+    found = compared()
+    ours = found.outcomes[0]
+    both = Structure(comparison_page(replace(found, outcomes=(*found.outcomes, replace(ours, name="other.yaml")))))
+    assert both.problems == []
+    loads = [each for each in both.charts if each["at"].startswith("load-chart")]
+    assert [(each["title"], len(each["series"])) for each in loads] == [("preheat", 3), ("other.yaml", 3)]
+    assert loads[0]["series"][0]["color"] != loads[1]["series"][0]["color"]
+
+    decisions = tuple(replace(each, forecast=None) for each in ours.replay.decisions)
+    without = replace(ours, replay=replace(ours.replay, decisions=decisions))
+    for outcomes in (found.outcomes[1:3], (without,)):
+        blind = Structure(comparison_page(replace(found, outcomes=outcomes)))
+        assert blind.problems == []
+        assert "The load" in blind.headings
+        assert [each["name"] for each in chart(blind, "load-chart")["series"]] == ["requests arriving"]
+        assert "requests of the mix" not in blind.text
+
+
+def test_what_was_foreseen_by_a_policy_that_tells_no_load_lies_over_the_arrivals() -> None:
+    found = compared()
+    ours = found.outcomes[0]
+    silent = replace(ours.replay, decisions=tuple(replace(each, demand=None) for each in ours.replay.decisions))
+    told = Structure(comparison_page(replace(found, outcomes=(replace(ours, replay=silent),))))
+    assert told.problems == []
+    assert [each["short"] for each in chart(told, "load-chart")["series"]] == ["foreseen", "arriving"]
+    assert "requests of the mix" not in told.text
 
 
 def test_misses_over_time_add_up_to_the_attainment(report: Structure) -> None:
@@ -177,7 +212,13 @@ def test_a_week_of_decisions_is_a_light_page() -> None:
     ticks, copies = 40_320, 100
     many = np.resize(np.arange(len(base.decisions)), ticks)
     decisions = tuple(
-        replace(base.decisions[at], time=15.0 * tick, sentence=f"{base.decisions[at].sentence} at tick {tick}")
+        replace(
+            base.decisions[at],
+            time=15.0 * tick,
+            sentence=f"{base.decisions[at].sentence} at tick {tick}",
+            forecast=Forecast(15.0 * tick + 197.3, "trend", 4 + at / 7, 5 + at / 7, 0.9),
+            demand=4 + at / 3,
+        )
         for tick, at in enumerate(many.tolist())
     )
     timeline = base.timeline
@@ -205,6 +246,7 @@ def test_a_week_of_decisions_is_a_light_page() -> None:
     assert report.problems == []
     assert len(chart(report, "replicas-0")["said"]["sentences"]) == columns(6)
     assert len(chart(report, "ttft-chart")["series"][0]["y"]) == ticks // 20
+    assert len(chart(report, "load-chart-5")["series"][0]["y"]) <= columns(6)
     assert "greatest of them; --decisions writes all" in report.text
     assert "A point stands for" in report.text
 

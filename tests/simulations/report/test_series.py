@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policies.scaling.decision import Forecast
-from simulations.report.series import arrivals, foreseen, latencies, latency_step, means, ticks
+from simulations.report.series import arrivals, foreseen, latencies, latency_step, load_seen, means, ticks
 from tests.simulations.report.compared import compared
 
 REPLAY = compared().outcomes[0].replay
@@ -83,3 +85,43 @@ def test_no_line_bridges_moments_of_which_nothing_was_foreseen() -> None:
     assert np.flatnonzero(np.isnan(found.upper)).tolist() == [20]
     assert np.isfinite(found.x).all()
     assert foreseen(replace(REPLAY, decisions=()), 1000) is None
+
+
+def test_a_column_of_forecasts_tells_means_of_both_edges() -> None:
+    uppers = [7.0, 9.0, 6.0]
+    decisions = tuple(
+        replace(REPLAY.decisions[0], forecast=Forecast(15.0 * tick, "trend", upper - 2, upper, 0.9))
+        for tick, upper in enumerate(uppers)
+    )
+    found = foreseen(replace(REPLAY, decisions=decisions, end_seconds=60.0), 2)
+    assert found is not None
+    assert found.x.tolist() == [0.0, 30.0]
+    assert found.expected.tolist() == [6.0, 4.0]
+    assert found.upper.tolist() == [8.0, 6.0]
+
+
+def test_load_that_was_not_seen_is_a_gap_and_counts_in_no_mean() -> None:
+    seen = [2.0, None, None, None, 0.0]
+    made = tuple(replace(REPLAY.decisions[0], time=15.0 * tick, demand=each) for tick, each in enumerate(seen))
+    found = load_seen(replace(REPLAY, decisions=made), 3)
+    assert found is not None
+    assert found.x.tolist() == [0.0, 30.0, 60.0]
+    np.testing.assert_array_equal(found.y, [2.0, np.nan, 0.0])
+    assert load_seen(replace(REPLAY, decisions=made[1:4]), 3) is None
+
+
+@given(
+    seen=st.lists(st.one_of(st.none(), st.integers(0, 10**6).map(float)), min_size=1, max_size=60),
+    most=st.integers(1, 30),
+)
+def test_columns_of_load_lie_between_what_was_seen_in_them(seen: list[float | None], most: int) -> None:
+    made = tuple(replace(REPLAY.decisions[0], time=15.0 * tick, demand=each) for tick, each in enumerate(seen))
+    found = load_seen(replace(REPLAY, decisions=made), most)
+    if found is None:
+        assert set(seen) == {None}
+        return
+    assert len(found.x) == len(found.y) <= most
+    per = -(-len(seen) // most)
+    for at, value in enumerate(found.y.tolist()):
+        known = [each for each in seen[at * per : (at + 1) * per] if each is not None]
+        assert min(known) - 1e-6 <= value <= max(known) + 1e-6 if known else np.isnan(value)
