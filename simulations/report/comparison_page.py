@@ -13,6 +13,7 @@ from simulations.laboratory.outcome import Comparison, Outcome
 from simulations.laboratory.result_table import remarks
 from simulations.laboratory.static_line import StaticFleet
 from simulations.report.charts import Band, Chart, color
+from simulations.report.coverage import Forecasts, what_was_covered
 from simulations.report.document import (
     Cell,
     Chapter,
@@ -43,7 +44,7 @@ from simulations.report.fleet_charts import (
     replica_chart,
     replica_charts,
 )
-from simulations.report.load_charts import FORESEEN, load_charts
+from simulations.report.load_charts import FORESEEN, coverage_chart, load_charts
 from simulations.report.series import columns, means, ticks
 from simulations.report.worst import (
     AFTER_SECONDS,
@@ -141,11 +142,14 @@ def _outcome(found: Comparison) -> str:
 def _load(told: Sequence[Told]) -> tuple[Chapter, list[Chart]]:
     end = max(one.replay.end_seconds for one in told)
     charts = load_charts(told, end)
-    body = "".join(figure(each) for each in charts)
-    foreseeing = any(each.forecast and each.demand is not None for one in told for each in one.replay.decisions)
-    if not foreseeing:
-        return Chapter("load", "The load", body), [*charts]
-    return Chapter("load", "The load, and what was foreseen of it", f"{paragraphs([FORESEEN])}{body}"), [*charts]
+    forecasts = [Forecasts.of(one.replay) for one in told]
+    compared = [(one, each) for one, each in zip(told, forecasts, strict=True) if each is not None]
+    if not compared:
+        return Chapter("load", "The load", "".join(figure(each) for each in charts)), [*charts]
+    coverage = coverage_chart(told, forecasts, end)
+    lines = [what_was_covered(one.label, each, since=one.replay.score_from_seconds, end=end) for one, each in compared]
+    body = f"{paragraphs([FORESEEN])}{''.join(figure(each) for each in charts)}{paragraphs(lines)}{figure(coverage)}"
+    return Chapter("load", "The load, and what was foreseen of it", body), [*charts, coverage]
 
 
 def _replicas(found: Comparison, told: Sequence[Told]) -> tuple[Chapter, list[Chart]]:

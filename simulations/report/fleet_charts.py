@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from policies.scaling.resource import Objectives
 from simulations.replay import Replay
 from simulations.report.charts import Band, Even, Mark, Series, TimeChart, color, dash
-from simulations.report.series import Latencies, Ticks, columns, latencies, ticks
+from simulations.report.series import Ticks, columns, latencies, ticks
 
 SHOWN_AT_FIRST = 4
 """More lines than these in one chart are turned on by their reader."""
 DENSE = 400
 """Points from which on lines are thin and whole, and only two of them shown at first."""
+STRETCHES = {60.0: "minute", 3600.0: "hour", 86400.0: "day"}
 LEAST_LATENCY_SECONDS = 0.05
 """Where the logarithmic axis begins."""
 
@@ -163,7 +164,7 @@ def latency_charts(
 ) -> list[TimeChart]:
     """Time to first token, time per output token, and, where asked, the share of misses."""
     found = [latencies(one.replay, percentile) for one in told]
-    step = _step(found[0])
+    step = stretch_name(found[0].x.step)
     tpot = 1000 * objectives.tpot_seconds
     common: dict[str, Any] = {"begin": 0.0, "end": end, "choosable": len(told) > 1}
     charts = [
@@ -207,9 +208,9 @@ def latency_charts(
     return charts
 
 
-def _step(found: Latencies) -> str:
-    minutes = found.x.step / 60
-    return "minute" if minutes == 1 else f"{minutes:g} minutes"
+def stretch_name(seconds: float) -> str:
+    """As in: by minute, by 10 minutes."""
+    return STRETCHES.get(seconds) or f"{seconds / 60:g} minutes"
 
 
 def _lines(

@@ -1,12 +1,15 @@
-"""The charts of the load: what came, and what had been foreseen of it."""
+"""The charts of the load: what came, what had been foreseen of it, and how often that was enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from simulations.replay import Replay
-from simulations.report.charts import Series, TimeChart, color
-from simulations.report.fleet_charts import Told
+from simulations.report.charts import Said, Series, TimeChart, color, dash
+from simulations.report.coverage import Covered, Forecasts, shares, step_of
+from simulations.report.fleet_charts import SHOWN_AT_FIRST, Told, stretch_name
 from simulations.report.series import MOST_COLUMNS, Foreseen, Load, arrivals, columns, foreseen, load_seen
 
 FORESEEN = (
@@ -102,3 +105,66 @@ def _came(load: Load) -> Series:
         color="var(--demand)",
         width=2.2,
     )
+
+
+def coverage_chart(told: Sequence[Told], found: Sequence[Forecasts | None], end: float) -> TimeChart:
+    """The share of each stretch's forecasts that were not exceeded, a gap where none can be told; of one at least."""
+    step = step_of(end)
+    seers = [
+        (number, one.label, each.by_step(step))
+        for number, (one, each) in enumerate(zip(told, found, strict=True))
+        if each is not None
+    ]
+    lines = [
+        Series.rounded(
+            name=label,
+            # Level over each stretch, so that one beside a gap can be seen, too.
+            x=np.array([[each.begin, min(each.end, end)] for each in stretches]).ravel(),
+            y=np.repeat(shares(stretches), 2),
+            color=color(number),
+            dash=dash(place),
+            width=1.8 if place else 2.4,
+            shown=place < SHOWN_AT_FIRST,
+        )
+        for place, (number, label, stretches) in enumerate(seers)
+    ]
+    longest = max((stretches for _, _, stretches in seers), key=len)
+    return TimeChart(
+        at="coverage-chart",
+        title=f"Instants at which what came was covered, by {stretch_name(step)}",
+        label="Share of instants at which the load stayed within what was planned for, over time",
+        unit="share covered",
+        height=200,
+        begin=0.0,
+        end=end,
+        top=1.0,
+        percent=True,
+        series=(
+            *lines,
+            *(_meant(each, end) for each in sorted({each.quantile for each in found if each is not None})),
+        ),
+        said=Said(
+            np.array([each.begin for each in longest]),
+            tuple(
+                " ".join(_counts(label, stretches[at]) for _, label, stretches in seers if at < len(stretches))
+                for at in range(len(longest))
+            ),
+        ),
+        choosable=len(seers) > 1,
+    )
+
+
+def _meant(quantile: float, end: float) -> Series:
+    """A line in the legend and not a mark, whose words would lie on the lines that should lie near it."""
+    return Series.rounded(
+        name=f"planned for: {100 * quantile:.3g}\u00a0%",
+        short="planned for",
+        x=np.array([0.0, end]),
+        y=np.full(2, quantile),
+        color="var(--objective)",
+        dash="1 4",
+    )
+
+
+def _counts(label: str, each: Covered) -> str:
+    return f"{label}: {each.covered:,} of {each.known:,}." if each.known else f"{label}: not known."

@@ -101,7 +101,8 @@ class TimeChart extends Chart {
       ticks = [];
       for (let power = Math.ceil(low); power <= high; power++) ticks.push(10 ** power);
     } else {
-      const reach = spec.percent ? Math.min(1, highest * 1.05) : highest * 1.05;
+      // Shares end at 100 %, but for those that say themselves where.
+      const reach = spec.percent && spec.top === null ? Math.min(1, highest * 1.05) : highest * 1.05;
       this.y = (v) => top + (bottom - top) * (1 - v / reach);
       ticks = niceTicks(reach, Math.max(2, Math.floor(spec.height / 48)));
     }

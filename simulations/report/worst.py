@@ -14,6 +14,7 @@ import numpy as np
 from policies.scaling.decision import Decision
 from policies.scaling.resource import Objectives
 from simulations.replay import Replay
+from simulations.report.coverage import load_at
 from simulations.report.document import clock, counted
 
 WINDOW_SECONDS = 600.0
@@ -120,9 +121,10 @@ def what_was_known(replay: Replay, found: Worst) -> Iterator[str]:
     forecasts = [each.forecast for each in replay.decisions if each.forecast is not None]
     near = min(forecasts, key=lambda each: abs(each.time - middle), default=None)
     if near is not None and found.begin <= near.time <= found.end:
+        came = float(load_at(replay, np.array([near.time]))[0])
         yield (
-            f"It had foreseen {near.expected:.3g} requests/s for {clock(near.time)}, and planned for {near.upper:.3g} "
-            f"(view: {near.view}); {found.rate:.3g} came on average."
+            f"It had foreseen a load of {near.expected:.3g} requests/s for {clock(near.time)}, and planned for "
+            f"{near.upper:.3g} (view: {near.view}); {'it did not see what' if np.isnan(came) else f'{came:.3g}'} came."
         )
     yield f"In its own words, at {clock(timeline.time[at])}: {replay.decisions[at].sentence}"
 

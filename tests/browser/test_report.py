@@ -180,6 +180,24 @@ async def test_one_chart_after_another_tells_its_own(browser: Browser | None, re
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
+async def test_what_came_of_forecasts_is_told_where_one_points(
+    browser: Browser | None, report: Path, width: int
+) -> None:
+    if browser is None:
+        return parsed(report)
+    async with shown(browser, report, width) as page:
+        for chart, parts in {
+            "load-chart": ("foreseen", "arriving", "load that came"),
+            "coverage-chart": ("preheat", "planned for", "90 %", " of "),
+        }.items():
+            at = await center(page, f"document.querySelector('#{chart} > svg')")
+            await page.point(at["x"], at["y"])
+            told = await tip(page)
+            assert told["inside"], chart
+            assert [part for part in parts if part not in told["text"]] == [], chart
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 async def test_a_dot_tells_its_policy(browser: Browser | None, report: Path, width: int) -> None:
     if browser is None:
         return parsed(report)

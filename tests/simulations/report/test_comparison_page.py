@@ -13,6 +13,7 @@ from policies.scaling.decision import Forecast
 from simulations.laboratory.static_line import static_line
 from simulations.replay import Timeline
 from simulations.report.comparison_page import comparison_page
+from simulations.report.coverage import Forecasts
 from simulations.report.figures import cold_start_verdict, frontier, verdict
 from simulations.report.series import ALL_COLUMNS, MOST_COLUMNS, columns
 from tests.simulations.report.compared import HOSTILE, POLICIES, SCENE, compared, page, statics
@@ -127,7 +128,7 @@ def test_forecasts_are_drawn_of_the_policy_that_has_them(report: Structure) -> N
     assert load["y"] == [None if each is None else pytest.approx(each, abs=1e-4) for each in told]
 
 
-def test_each_policy_that_foresees_has_its_load_and_without_any_there_are_arrivals_alone() -> None:
+def test_each_policy_that_foresees_has_its_load_and_its_share_and_without_any_there_are_arrivals_alone() -> None:
     found = compared()
     ours = found.outcomes[0]
     both = Structure(comparison_page(replace(found, outcomes=(*found.outcomes, replace(ours, name="other.yaml")))))
@@ -135,6 +136,10 @@ def test_each_policy_that_foresees_has_its_load_and_without_any_there_are_arriva
     loads = [each for each in both.charts if each["at"].startswith("load-chart")]
     assert [(each["title"], len(each["series"])) for each in loads] == [("preheat", 3), ("other.yaml", 3)]
     assert loads[0]["series"][0]["color"] != loads[1]["series"][0]["color"]
+    coverage = chart(both, "coverage-chart")
+    assert coverage["choosable"]
+    assert [each["name"] for each in coverage["series"]] == ["preheat", "other.yaml", "planned for: 90\u00a0%"]
+    assert both.text.count("the load that came was at most what had been planned for") == 2
 
     decisions = tuple(replace(each, forecast=None) for each in ours.replay.decisions)
     without = replace(ours, replay=replace(ours.replay, decisions=decisions))
@@ -143,17 +148,34 @@ def test_each_policy_that_foresees_has_its_load_and_without_any_there_are_arriva
         assert blind.problems == []
         assert "The load" in blind.headings
         assert [each["name"] for each in chart(blind, "load-chart")["series"]] == ["requests arriving"]
+        assert "coverage-chart" not in blind.ids
         assert "requests of the mix" not in blind.text
 
 
-def test_what_was_foreseen_by_a_policy_that_tells_no_load_lies_over_the_arrivals() -> None:
+def test_what_was_foreseen_by_a_policy_that_tells_no_load_is_held_to_nothing() -> None:
     found = compared()
     ours = found.outcomes[0]
     silent = replace(ours.replay, decisions=tuple(replace(each, demand=None) for each in ours.replay.decisions))
     told = Structure(comparison_page(replace(found, outcomes=(replace(ours, replay=silent),))))
     assert told.problems == []
     assert [each["short"] for each in chart(told, "load-chart")["series"]] == ["foreseen", "arriving"]
+    assert "coverage-chart" not in told.ids
     assert "requests of the mix" not in told.text
+
+
+def test_coverage_is_drawn_level_over_ten_minutes_beside_the_share_that_was_planned_for(report: Structure) -> None:
+    drawn = chart(report, "coverage-chart")
+    share, meant = drawn["series"]
+    end = max(each.replay.end_seconds for each in compared().outcomes)
+    assert share["x"] == [0.0, 600.0, 600.0, 1200.0]
+    assert meant["x"] == [0.0, end]
+    assert meant["y"] == [0.9, 0.9]
+    found = Forecasts.of(compared().outcomes[0].replay)
+    assert found is not None
+    early, late = (found.is_covered[found.time < 600], found.is_covered[found.time >= 600])
+    assert share["y"] == pytest.approx([early.mean(), early.mean(), late.mean(), late.mean()], abs=1e-4)
+    assert drawn["said"]["sentences"] == [f"preheat: {part.sum()} of {len(part)}." for part in (early, late)]
+    assert not drawn["choosable"]
 
 
 def test_misses_over_time_add_up_to_the_attainment(report: Structure) -> None:
@@ -247,6 +269,7 @@ def test_a_week_of_decisions_is_a_light_page() -> None:
     assert len(chart(report, "replicas-0")["said"]["sentences"]) == columns(6)
     assert len(chart(report, "ttft-chart")["series"][0]["y"]) == ticks // 20
     assert len(chart(report, "load-chart-5")["series"][0]["y"]) <= columns(6)
+    assert len(chart(report, "coverage-chart")["series"][0]["y"]) == 2 * 168
     assert "greatest of them; --decisions writes all" in report.text
     assert "A point stands for" in report.text
 
