@@ -71,6 +71,8 @@ class Mark:
 
     y: float
     label: str
+    left: bool = False
+    """Whether its label stands at the begin; else at the end."""
 
 
 @dataclass(frozen=True, slots=True)

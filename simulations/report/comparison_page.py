@@ -12,6 +12,7 @@ from simulations.laboratory.foreseeable import mean_work
 from simulations.laboratory.outcome import Comparison, Outcome
 from simulations.laboratory.result_table import remarks
 from simulations.laboratory.static_line import StaticFleet
+from simulations.report.budget import budget
 from simulations.report.charts import Band, Chart, color
 from simulations.report.coverage import Forecasts, what_was_covered
 from simulations.report.document import (
@@ -40,6 +41,7 @@ from simulations.report.figures import (
 from simulations.report.fleet_charts import (
     Busy,
     Told,
+    budget_chart,
     latency_charts,
     replica_chart,
     replica_charts,
@@ -75,6 +77,7 @@ def comparison_page(found: Comparison, statics: Sequence[StaticFleet] = (), othe
         _load(told),
         _replicas(found, told),
         _latency(found, told),
+        *_budget(found, told),
         _worst(found),
         (Chapter("decisions", "Every change, and why", _changes(found)), []),
         (Chapter("again", "To get these figures again", _again(found)), []),
@@ -193,6 +196,41 @@ def _latency(found: Comparison, told: Sequence[Told]) -> tuple[Chapter, list[Cha
     return Chapter(
         "latency", "Latency against the objective", f"<p>{said}</p>{''.join(figure(each) for each in charts)}"
     ), [*charts]
+
+
+def _budget(found: Comparison, told: Sequence[Told]) -> list[tuple[Chapter, list[Chart]]]:
+    """No chapter where nothing is scored."""
+    promised = found.scenario.objectives.attainment
+    budgets = [each for one in told if (each := budget(one.replay, promised)) is not None]
+    if len(budgets) < len(told):
+        return []
+    chart = budget_chart(told, budgets, max(one.replay.end_seconds for one in told))
+    first, since = budgets[0], found.scenario.score_from_seconds
+    rows = [
+        Row(
+            one.label,
+            color(number),
+            (
+                Cell(f"{each.missed:,}"),
+                Cell(
+                    f"{each.total:,.1%}" if each.total < 10 else f"{each.total:,.0%}",
+                    kind="" if each.gone_at is None else "miss",
+                ),
+                Cell("–" if each.gone_at is None else clock(each.gone_at)),
+            ),
+        )
+        for number, (one, each) in enumerate(zip(told, budgets, strict=True))
+    ]
+    scored = f"{counted(first.requests, 'request')}{f' from {clock(since)} on' if since > 0 else ''}"
+    said = (
+        f"Promised to {100 * promised:g} % of {scored}: {first.may_miss:,} may miss an objective. That is the "
+        "budget; a miss is spent when its request arrives. A steep line is an outage; a slope that never ends, a fleet "
+        "that is always too small."
+    )
+    heads = ("policy", "missed", "spent", "gone at")
+    seed = f" Of seed {found.seeds[0]} alone, as all charts." if len(found.seeds) > 1 else ""
+    body = f"{paragraphs([said + seed])}{figure(chart)}{table(heads, rows)}"
+    return [(Chapter("budget", "The error budget, and when it was spent", body), [chart])]
 
 
 def _worst(found: Comparison) -> tuple[Chapter, list[Chart]]:

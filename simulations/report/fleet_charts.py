@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from policies.scaling.resource import Objectives
 from simulations.replay import Replay
-from simulations.report.charts import Band, Even, Mark, Series, TimeChart, color, dash
+from simulations.report.budget import Budget
+from simulations.report.charts import COLORS, Band, Even, Mark, Series, TimeChart, color, dash
 from simulations.report.series import Ticks, columns, latencies, ticks
 
 SHOWN_AT_FIRST = 4
@@ -21,6 +22,8 @@ DENSE = 400
 STRETCHES = {60.0: "minute", 3600.0: "hour", 86400.0: "day"}
 LEAST_LATENCY_SECONDS = 0.05
 """Where the logarithmic axis begins."""
+LEAST_BUDGETS, MOST_BUDGETS = 1.1, 2.0
+"""Where the axis of the error budget ends, where it lasts and where it does not: beyond twice it is past helping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,30 @@ def latency_charts(
     return charts
 
 
+def budget_chart(told: Sequence[Told], found: Sequence[Budget], end: float) -> TimeChart:
+    """What each policy spent of the misses that are allowed; who spends far more than all leaves the frame."""
+    top = MOST_BUDGETS if any(each.total > 1 for each in found) else LEAST_BUDGETS
+    lines = _lines(told, [(each.time, each.spent) for each in found], shown=COLORS)
+    return TimeChart(
+        at="budget-chart",
+        title="Share of the error budget spent",
+        label="Share of the error budget spent over time",
+        unit="share spent",
+        height=240,
+        begin=0.0,
+        end=end,
+        top=top,
+        percent=True,
+        # Every curve begins at the bottom on the left, so the words have that corner to themselves.
+        marks=(Mark(1.0, "all that may be missed", left=True),),
+        series=tuple(
+            replace(line, name=f"{line.name}, up to {each.total:,.0%}", short=line.name) if each.total > top else line
+            for line, each in zip(lines, found, strict=True)
+        ),
+        choosable=len(told) > 1,
+    )
+
+
 def stretch_name(seconds: float) -> str:
     """As in: by minute, by 10 minutes."""
     return STRETCHES.get(seconds) or f"{seconds / 60:g} minutes"
@@ -216,6 +243,8 @@ def stretch_name(seconds: float) -> str:
 def _lines(
     told: Sequence[Told],
     lines: Sequence[tuple[Even | NDArray[np.float64], NDArray[np.generic]]],
+    *,
+    shown: int = SHOWN_AT_FIRST,
 ) -> tuple[Series, ...]:
     dense = max(len(y) for _, y in lines) > DENSE
     return tuple(
@@ -227,7 +256,7 @@ def _lines(
             dash="" if dense else dash(number),
             opacity=0.7 if dense and number else 1.0,
             width=1.2 if dense else 1.8 if number else 2.4,
-            shown=number < (2 if dense else SHOWN_AT_FIRST),
+            shown=number < (2 if dense else shown),
         )
         for number, (one, (x, y)) in enumerate(zip(told, lines, strict=True))
     )

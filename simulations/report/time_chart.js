@@ -101,7 +101,7 @@ class TimeChart extends Chart {
       ticks = [];
       for (let power = Math.ceil(low); power <= high; power++) ticks.push(10 ** power);
     } else {
-      // Shares end at 100 %, but for those that say themselves where.
+      // Shares end at 100 %, but for those that say themselves where: more can be spent than there is.
       const reach = spec.percent && spec.top === null ? Math.min(1, highest * 1.05) : highest * 1.05;
       this.y = (v) => top + (bottom - top) * (1 - v / reach);
       ticks = niceTicks(reach, Math.max(2, Math.floor(spec.height / 48)));
@@ -126,7 +126,8 @@ class TimeChart extends Chart {
     }
     for (const mark of spec.marks) {
       make("line", { class: "objective", x1: left, x2: right, y1: this.y(mark.y), y2: this.y(mark.y) }, svg);
-      make("text", { class: "mark", x: right - 2, y: this.y(mark.y) - 5, "text-anchor": "end" }, svg).textContent = mark.label;
+      const words = mark.left ? { x: left + 2, "text-anchor": "start" } : { x: right - 2, "text-anchor": "end" };
+      make("text", { class: "mark", y: this.y(mark.y) - 5, ...words }, svg).textContent = mark.label;
     }
     this.cross = make("line", { class: "cross", y1: top, y2: bottom, visibility: "hidden" }, svg);
   }

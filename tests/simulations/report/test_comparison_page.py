@@ -54,6 +54,7 @@ def test_every_chapter_is_there_and_those_of_another_cold_start_only_where_it_wa
         "The load, and what was foreseen of it",
         "Replicas",
         "Latency against the objective",
+        "The error budget, and when it was spent",
         "The worst ten minutes",
         "Every change, and why",
         "To get these figures again",
@@ -178,6 +179,40 @@ def test_coverage_is_drawn_level_over_ten_minutes_beside_the_share_that_was_plan
     assert not drawn["choosable"]
 
 
+def test_the_budget_is_drawn_of_every_policy_and_ends_where_the_attainment_says(report: Structure) -> None:
+    found = compared()
+    drawn = chart(report, "budget-chart")
+    lines = drawn["series"]
+    assert [each["y"] for each in drawn["marks"]] == [1.0]
+    assert len(lines) == len(found.outcomes)
+    for line, outcome in zip(lines, found.outcomes, strict=True):
+        spent = (1 - outcome.slo_attainment.mean) / 0.01
+        assert line["y"][-1] == pytest.approx(spent, abs=1e-3)
+        assert line["x"][0] == SCENE.score_from_seconds
+        assert line["shown"]
+        assert line["name"] == (f"{outcome.name}, up to {spent:,.0%}" if spent > 2 else outcome.name)
+    assert max(line["y"][-1] for line in lines) > drawn["top"] == 2.0
+    assert f"Promised to 99 % of {found.outcomes[0].figures[0].requests:,} requests from 01:00 on" in report.text
+    assert "Of seed" not in report.text
+
+
+def test_a_budget_that_lasts_is_drawn_up_to_all_of_it() -> None:
+    found = compared()
+    kept = next(each for each in found.outcomes if each.name == "static:8")
+    told = Structure(comparison_page(replace(found, outcomes=(kept,))))
+    drawn = chart(told, "budget-chart")
+    assert drawn["top"] == 1.1
+    assert not drawn["choosable"]
+
+
+def test_where_nothing_is_scored_there_is_no_budget() -> None:
+    found = compared()
+    late = replace(found.outcomes[0].replay, score_from_seconds=1e6, requests=0)
+    told = Structure(comparison_page(replace(found, outcomes=(replace(found.outcomes[0], replay=late),))))
+    assert told.problems == []
+    assert "budget-chart" not in told.ids
+
+
 def test_misses_over_time_add_up_to_the_attainment(report: Structure) -> None:
     found = compared()
     drawn = chart(report, "missed-chart")
@@ -270,6 +305,7 @@ def test_a_week_of_decisions_is_a_light_page() -> None:
     assert len(chart(report, "ttft-chart")["series"][0]["y"]) == ticks // 20
     assert len(chart(report, "load-chart-5")["series"][0]["y"]) <= columns(6)
     assert len(chart(report, "coverage-chart")["series"][0]["y"]) == 2 * 168
+    assert len(chart(report, "budget-chart")["series"][0]["y"]) <= 362
     assert "greatest of them; --decisions writes all" in report.text
     assert "A point stands for" in report.text
 
@@ -285,3 +321,4 @@ def test_intervals_of_several_seeds_are_drawn() -> None:
     told = Structure(comparison_page(several))
     assert told.problems == []
     assert "2; charts show seed 0" in told.text
+    assert "Of seed 0 alone, as all charts." in told.text
