@@ -20,6 +20,7 @@ from policies.scaling.idleness import Idleness
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
 from policies.scaling.observation import Interval, Observation, PodStage, carried
+from policies.scaling.sequence_limit import SequenceLimit
 from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.utilisation import Imagined, Utilisation, imagine
@@ -49,8 +50,7 @@ class History:
     mix: MixSums = field(default_factory=MixSums)
     kv_cache_tokens: float | None = None
     """Of one pod, the smallest seen in the newest observation."""
-    most_in_flight: float | None = None
-    """Most requests that a pod ran while others waited although its KV cache had room: `--max-num-seqs`."""
+    sequence_limit: SequenceLimit = field(default_factory=SequenceLimit)
     forecast: ForecastFit | None = None
     lateness: Lateness = field(default_factory=Lateness)
     utilisation: Utilisation = field(default_factory=Utilisation)
@@ -90,7 +90,7 @@ class History:
             ttft_objective_seconds=policy.ttft_objective_seconds,
             tpot_objective_seconds=policy.tpot_objective_seconds,
             kv_cache_tokens=self.kv_cache_tokens,
-            most_in_flight=self.most_in_flight,
+            most_in_flight=self.sequence_limit.requests,
             tpot_margin=policy.tpot_margin,
             kv_cache_margin=policy.kv_cache_margin,
             greatest_utilisation=policy.greatest_utilisation,
@@ -192,10 +192,11 @@ class History:
             for pod in observation.pods
             if pod.name in done.pods or pod.name in self.hang_ups
         }
+        limit = self.sequence_limit
         steps = self.steps or StepTimeFit.empty(observation.template, StepTime.prior(policy.tpot_objective_seconds))
         if steps.template != observation.template:
             # Another template is another engine: what the old one showed is only where to begin.
-            steps = StepTimeFit.empty(observation.template, steps.step_time)
+            steps, limit = StepTimeFit.empty(observation.template, steps.step_time), SequenceLimit()
         warm = [
             done.pods[pod.name]
             for pod in observation.pods
@@ -211,7 +212,7 @@ class History:
             half_life_seconds=policy.fit_half_life_seconds,
             evidence_seconds=policy.evidence_seconds,
         )
-        return replace(self, fine=fine, coarse=coarse, mix=mix, hang_ups=hang_ups, steps=steps)
+        return replace(self, fine=fine, coarse=coarse, mix=mix, hang_ups=hang_ups, steps=steps, sequence_limit=limit)
 
     def _with_lateness(
         self, observation: Observation, done: Activity, share: Interval | None, policy: ScalingPolicy
@@ -242,16 +243,10 @@ class History:
     def _with_limits(self, observation: Observation) -> History:
         samples = observation.ready_samples
         tokens = [s.kv_cache_tokens for s in samples if s.kv_cache_tokens]
-        full = [
-            s.requests_running
-            for s in samples
-            if s.requests_running and (s.requests_waiting or 0.0) >= 1.0 and (s.kv_cache_usage or 0.0) < 0.8
-        ]
-        most = max([*full, self.most_in_flight or 0.0])
         return replace(
             self,
             kv_cache_tokens=min(tokens) if tokens else self.kv_cache_tokens,
-            most_in_flight=most or None,
+            sequence_limit=self.sequence_limit.then(samples),
         )
 
     def _refitted(self, now: float, horizon_seconds: float, policy: ScalingPolicy) -> History:
