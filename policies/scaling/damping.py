@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policies.scaling.capacity import LEAST_RUNNING
 from policies.scaling.decision import Binding
 from policies.scaling.demand import Activity
 from policies.scaling.history import History
@@ -42,7 +43,7 @@ def damp(
     clips: list[str] = []
     replicas = wanted
     if replicas <= now.desired:
-        reason = blind(now, done)
+        reason = blind(now, done) or _untaught(now, done, history)
         if reason:
             clips.append(f"no shrink: {reason}")
             replicas, binding = now.desired, Binding.HOLD
@@ -63,6 +64,14 @@ def damp(
         clips.append(f"cut from {replicas} to {most}: {now.room.reason}")
         replicas, binding = most, Binding.ROOM
     return Outcome(replicas, binding, tuple(clips))
+
+
+def _untaught(now: Observation, done: Activity | None, history: History) -> str:
+    """Why nothing may shrink by what another template bore: "" once this one has shown it, or while it idles."""
+    teaching = done is not None and any(pod.running >= LEAST_RUNNING for pod in done.pods.values())
+    if history.is_new(now.template) and teaching:
+        return "what a replica of the new template bears is not learnt yet"
+    return ""
 
 
 def _most(now: Observation) -> int | None:

@@ -55,8 +55,14 @@ class History:
     lateness: Lateness = field(default_factory=Lateness)
     utilisation: Utilisation = field(default_factory=Utilisation)
     fitted_at: float | None = None
+    learnt_template: str | None = None
+    """Whose step time was fitted last from evidence enough."""
     idleness: Idleness = field(default_factory=Idleness)
     """Watched only where a target may rest at zero."""
+
+    def is_new(self, template: str) -> bool:
+        """Whether what is known of a replica was learnt from another template."""
+        return self.fitted_at is not None and template != self.learnt_template
 
     def seen(self, now: Observation, policy: ScalingPolicy) -> Observation:
         """What is known now: what is shown, and of a pod that was not scraped what it showed last, if that is fresh."""
@@ -250,14 +256,19 @@ class History:
         )
 
     def _refitted(self, now: float, horizon_seconds: float, policy: ScalingPolicy) -> History:
-        """Capacity and forecast fitted anew when their time has come: once a period, at this target's own offset."""
-        if self.fitted_at is not None:
+        """Capacity and forecast fitted anew when their time has come: once a period, at this target's own offset.
+
+        What a new template bears is learnt as soon as it has shown enough.
+        """
+        taught = self.steps is not None and self.steps.weight >= policy.fewest_evidence
+        template = self.steps.template if self.steps and taught else self.learnt_template
+        if template == self.learnt_template:
+            if self.fitted_at is None:
+                return self
             period = policy.refit_seconds
             due = floor((self.fitted_at - policy.refit_offset_seconds) / period + 1) * period
             if now < due + policy.refit_offset_seconds:
                 return self
-        elif self.steps is None or self.steps.weight < policy.fewest_evidence:
-            return self
         steps = self.steps.fitted() if self.steps else None
         horizon = horizon_seconds or policy.tick_seconds
         forecast = fit(
@@ -268,7 +279,7 @@ class History:
             quantile=policy.quantile,
             smooth_seconds=policy.smooth_seconds,
         )
-        fitted = replace(self, steps=steps, forecast=forecast, fitted_at=now)
+        fitted = replace(self, steps=steps, forecast=forecast, fitted_at=now, learnt_template=template)
         return replace(fitted, utilisation=fitted._utilisation(self.fitted_at, policy))
 
     def _utilisation(self, since: float | None, policy: ScalingPolicy) -> Utilisation:

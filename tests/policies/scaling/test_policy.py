@@ -185,6 +185,36 @@ def test_new_pods_of_a_rollout_start_a_new_capacity_estimate() -> None:
     assert new.step_time == old.step_time
 
 
+def templated(template: str, of_pods: str) -> Callable[[Observation], Observation]:
+    return lambda seen: replace(
+        seen, template=template, pods=tuple(replace(pod, template=of_pods) for pod in seen.pods)
+    )
+
+
+def test_what_a_new_template_bears_is_learnt_before_the_next_refit_is_due() -> None:
+    told = policy()
+    story = Story(steps((0, 6.0)), told, start=3).tell(HOUR)
+    before = story.history.fitted_at
+    assert before is not None
+    story.observed = templated("new", "new")
+    story.tell(4 * told.tick_seconds)
+    assert story.history.learnt_template == "new"
+    assert story.history.fitted_at is not None
+    assert before < story.history.fitted_at < before + told.refit_seconds
+
+
+def test_no_fleet_shrinks_by_what_another_template_bore() -> None:
+    story = Story(steps((0, 9.0), (1, 3.0)), policy(), start=6).tell(HOUR)
+    many = story.replicas[-1]
+    story.observed = templated("new", "old")
+    story.tell(HOUR)
+    assert story.replicas[-1] == many
+    assert "what a replica of the new template bears is not learnt yet" in story.decisions[-1].sentence
+    story.observed = templated("new", "new")
+    story.tell(HOUR / 2)
+    assert story.replicas[-1] < many
+
+
 def test_the_sentence_states_the_values_that_were_compared() -> None:
     story = Story(steps((0, 3.0), (2, 9.0)), policy(), start=2).tell(2 * HOUR + 60)
     rise = next(decision for decision in story.decisions if decision.changes)
