@@ -321,6 +321,7 @@ class History:
             attainment=policy.attainment,
             prior_requests=policy.utilisation_prior_seconds * fitted.mean,
             lead_ratio=lead / policy.utilisation_prior_lead_seconds,
+            mean_replicas=fitted.mean / capacity.requests_per_second,
         )
 
 

@@ -86,7 +86,7 @@ class ScalingPolicy:
     # How full replicas are planned
     lateness_half_life_seconds: float = DAY_SECONDS
     utilisation_half_life_seconds: float = DAY_SECONDS
-    utilisation_prior_seconds: float = DAY_SECONDS
+    utilisation_prior_seconds: float = DAY_SECONDS / 2
     """Of mean traffic: what the prior weighs."""
     utilisation_prior_lead_seconds: float = 180.0
     """The cold start that the prior is for."""

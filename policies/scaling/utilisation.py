@@ -25,16 +25,24 @@ Array = NDArray[np.float64]
 
 UTILISATIONS: Final[Array] = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.45, 1.6])
 """In multiples of what `policies.scaling.capacity` calls a full replica."""
-USE: Final = 0.6
+USE: Final = 0.5
 """Of the misses that the objective allows, how many to aim for: tomorrow is worse than yesterday as often as better."""
 LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
-PRIOR_UTILISATION: Final = 1.05
-"""Where a replica takes three minutes to start."""
+PRIOR_UTILISATION: Final = 1.02
+"""Where a replica takes three minutes to start, the objective allows 1 % of misses and replicas are many."""
 PRIOR_PER_DOUBLING: Final = 0.1
 """Taken off where it takes twice as long, for more can happen meanwhile; and again for each time as much."""
+PRIOR_ALLOWED: Final = 0.01
+PRIOR_PER_MISSES: Final = 0.08
+"""Added where the objective allows e times as many misses; half of what lateness itself tells, for the other half is
+whether a stricter one can be kept at all."""
 PRIOR_LIMITS: Final = (0.7, 1.2)
 """A start that takes no time at all does not make a replica bear more than it can."""
+PRIOR_WHOLE: Final = 0.1
+"""Of a replica: what rounding up leaves free, as far as it may be counted on. Where few are enough that is much."""
+PRIOR_WHOLE_MOST: Final = 1.3
+"""What fleets of one replica and less may be fuller for it, as a factor."""
 PRIOR_WIDTH: Final = 0.15
 """The prior's lateness grows by e over this much utilisation."""
 PRIOR_LATE: Final = 0.001
@@ -78,12 +86,14 @@ class Utilisation:
         attainment: float,
         prior_requests: float,
         lead_ratio: float,
+        mean_replicas: float,
     ) -> Utilisation:
         """Chosen anew, at a refit.
 
         `new` are the bins since the last one, `leaving` those that the next one will not see any more, the last of
         which ends at `until`; `keep` is the share of what is remembered that stays so from one refit to the next,
-        `lead_ratio` the time that a start takes in multiples of that for which the prior is.
+        `lead_ratio` the time that a start takes in multiples of that for which the prior is, and `mean_replicas` how
+        many full ones the traffic keeps busy in the mean.
         """
         at_value = [float(np.interp(self.value, UTILISATIONS, imagined.late[:, i])) for i in np.flatnonzero(new)]
         late = self.late * keep + self.late_since
@@ -95,7 +105,7 @@ class Utilisation:
         truth = min(most, max(least, (late + unsure) / (imagined_late + unsure))) if unsure > 0 else 1.0
         shares = (imagined.late.sum(axis=1) + past_late) * (truth / requests)
         return Utilisation(
-            _chosen(shares, prior_requests / requests, 1.0 - attainment, lead_ratio),
+            _chosen(shares, prior_requests / requests, 1.0 - attainment, _prior(attainment, lead_ratio, mean_replicas)),
             past_late + imagined.late[:, leaving].sum(axis=1),
             past_requests + float(imagined.requests[leaving].sum()),
             max(self.past_until, until),
@@ -104,14 +114,21 @@ class Utilisation:
         )
 
 
-def _chosen(shares: Array, prior_weight: float, allowed: float, lead_ratio: float) -> float:
+def _prior(attainment: float, lead_ratio: float, mean_replicas: float) -> float:
+    """The utilisation at which, as far as nothing is known, just so many are late as are aimed for."""
+    emptiest, fullest = PRIOR_LIMITS
+    by_lead = -PRIOR_PER_DOUBLING * log2(lead_ratio)
+    by_misses = PRIOR_PER_MISSES * log((1.0 - attainment) / PRIOR_ALLOWED)
+    one = min(fullest, max(emptiest, PRIOR_UTILISATION + by_lead + by_misses))
+    return one * min(PRIOR_WHOLE_MOST, 1.0 + PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
+
+
+def _chosen(shares: Array, prior_weight: float, allowed: float, middle: float) -> float:
     """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for."""
     inevitable = float(shares[0])
     aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
-    emptiest, fullest = PRIOR_LIMITS
-    middle = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_PER_DOUBLING * log2(lead_ratio)))
     helped = np.maximum.accumulate(shares - inevitable).tolist()
-    prior = [prior_weight * aim * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
+    prior = [prior_weight * USE * allowed * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
     logs = [log(max(1e-12, share + expected)) for share, expected in zip(helped, prior, strict=True)]
     return float(np.interp(log(aim), logs, UTILISATIONS))
 

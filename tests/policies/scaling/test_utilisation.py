@@ -29,6 +29,7 @@ def chosen(
     attainment: float = 0.99,
     prior_requests: float = 0.0,
     lead_ratio: float = 1.0,
+    mean_replicas: float = 1e9,
     new: NDArray[np.bool_] = NONE,
     leaving: NDArray[np.bool_] = NONE,
 ) -> Utilisation:
@@ -41,6 +42,7 @@ def chosen(
         attainment=attainment,
         prior_requests=prior_requests,
         lead_ratio=lead_ratio,
+        mean_replicas=mean_replicas,
     )
 
 
@@ -71,7 +73,16 @@ def test_without_a_past_the_prior_speaks_and_a_longer_start_makes_it_careful() -
     nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
     ratios = (0.001, 0.5, 1.0, 2.0, 1000.0)
     value = {ratio: chosen(nothing, prior_requests=1e5, lead_ratio=ratio).value for ratio in ratios}
-    assert value == pytest.approx({0.001: 1.2, 0.5: 1.15, 1.0: 1.05, 2.0: 0.95, 1000.0: 0.7})
+    assert value == pytest.approx({0.001: 1.2, 0.5: 1.12, 1.0: 1.02, 2.0: 0.92, 1000.0: 0.7})
+
+
+def test_without_a_past_few_replicas_are_fuller_and_a_strict_objective_emptier() -> None:
+    nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
+    few = {many: chosen(nothing, prior_requests=1e5, mean_replicas=many).value for many in (0.01, 0.5, 2.0)}
+    assert few == pytest.approx({0.01: 1.3 * 1.02, 0.5: 1.2 * 1.02, 2.0: 1.05 * 1.02})
+    strict = {share: chosen(nothing, prior_requests=1e5, attainment=share).value for share in (0.95, 0.99, 0.999)}
+    assert strict[0.99] - strict[0.999] == pytest.approx(0.08 * np.log(10))
+    assert strict[0.95] - strict[0.99] == pytest.approx(0.08 * np.log(5))
 
 
 def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
