@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay bench-policy bench-robustness crds docs clean parts
+.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay bench-policy bench-breadth bench-ablation bench-robustness crds docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,12 @@ bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchma
 
 bench-policy: $(INSTALLED) ## ours beside what could be foreseen and the best in hindsight, likewise (an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/policy.py $(or $(TRACES),traces)
+
+bench-breadth: $(INSTALLED) ## ours under other engines, objectives, ticks and sizes, likewise (20 minutes; TRACES=DIR)
+	PYTHONPATH=. $(BIN)/python benchmarks/long/breadth.py $(or $(TRACES),traces)
+
+bench-ablation: $(INSTALLED) ## what each ingredient of ours is worth, likewise (20 minutes; TRACES=DIR)
+	PYTHONPATH=. $(BIN)/python benchmarks/long/ablation.py $(or $(TRACES),traces)
 
 bench-robustness: $(INSTALLED) ## ours beside two reactive laws when something happens that no day before has shown (12 minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/robustness.py

@@ -22,6 +22,9 @@ from simulations.traces import Trace, read, shipped_trace
 CLIP_PROMPT_TOKENS: Final = 12_000
 DAY_SECONDS: Final = 86_400.0
 
+SHIFT_SECONDS: Final = 60.0
+"""Between copies of a request, so that a larger fleet has the same minutes and not the same instants."""
+
 ANSWER_MEAN_TOKENS: Final = 1_500.0
 ANSWER_SIGMA: Final = 1.26
 """Of the log-normal whose P99 is 12,700 tokens at that mean."""
@@ -29,6 +32,20 @@ ANSWER_LIMIT_TOKENS: Final = 32_768
 BURST_SECONDS: Final = 60.0
 BURST_SHAPE: Final = 4.0
 """Of the gamma factor that each minute's rate is multiplied with: a coefficient of variation of a half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How traffic is served, and how much of it there is."""
+
+    engine: str = "llama2-7b_a40_tp1"
+    attainment: float = 0.99
+    tick_seconds: float = 15.0
+    traffic: float = 1.0
+    """In multiples of what was recorded; the most replicas go with it."""
+
+
+USUAL: Final = Served()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +64,16 @@ class Days:
         """With long prompts cut; a TraceError where the folder lacks it."""
         return (read(folder / self.file) if self.file else reasoning()).clipped(CLIP_PROMPT_TOKENS)
 
-    def scenario(self, trace: Trace, cold_start_seconds: float) -> Scenario:
-        """Llama-2-7B on an A40; 3 s to the first token and 100 ms a token for 99 in 100 requests."""
+    def scenario(self, trace: Trace, cold_start_seconds: float, served: Served = USUAL) -> Scenario:
+        """By how it is served, 3 s to the first token and 100 ms a token promised."""
         return Scenario(
-            trace,
-            shipped_engine("llama2-7b_a40_tp1"),
-            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=0.99),
+            trace if served.traffic == 1 else scaled(trace, served.traffic),
+            shipped_engine(served.engine),
+            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=served.attainment),
             Conditions(cold_start=Constant(cold_start_seconds)),
-            max_replicas=self.max_replicas,
-            start_replicas=self.start_replicas,
+            max_replicas=max(1, round(self.max_replicas * served.traffic)),
+            start_replicas=max(1, round(self.start_replicas * served.traffic)),
+            tick_seconds=served.tick_seconds,
             score_from_seconds=self.score_from_seconds,
         )
 
@@ -72,6 +90,21 @@ HOURS: Final = (
 REASONING: Final = Days(
     "reasoning", "a model that reasons, 2 days: answers of 1,500 tokens", DAY_SECONDS, max_replicas=60
 )
+
+
+def scaled(trace: Trace, times: float, seed: int = 1) -> Trace:
+    """So many times the requests: drawn from those there are, each at up to a minute from when it came."""
+    rng = np.random.default_rng(seed)
+    count = round(trace.requests * times)
+    if times < 1:
+        drawn = np.sort(rng.choice(trace.requests, count, replace=False))
+        at = trace.arrived_at_seconds[drawn]
+    else:
+        drawn = rng.permutation(np.resize(np.arange(trace.requests), count))
+        at = trace.arrived_at_seconds[drawn] + rng.uniform(0.0, SHIFT_SECONDS, count)
+        order = np.argsort(at, kind="stable")
+        drawn, at = drawn[order], at[order]
+    return Trace.of(f"{times:g} × {trace.name}", at, trace.prompt_tokens[drawn], trace.output_tokens[drawn])
 
 
 def reasoning(days: float = 2.0, seed: int = 1) -> Trace:

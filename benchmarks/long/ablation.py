@@ -1,0 +1,135 @@
+"""What each ingredient of our policy is worth: it is taken out, alone, and the same days are replayed.
+
+`make bench-ablation TRACES=DIR` writes the table into `docs/benchmarks.md`: GPU-hours @ attainment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import PropertyMock, patch
+
+from benchmarks.parts.days import HOURS, REASONING, RECORDED
+from benchmarks.parts.page import commit, written
+from policies.scaling import policy as judgement
+from policies.scaling.decision import Binding
+from policies.scaling.forecast import ForecastFit
+from policies.scaling.history import History
+from policies.scaling.lateness import Lateness
+from policies.scaling.series import ARRIVALS, SECONDS
+from policies.scaling.settings import ScalingPolicy
+from policies.scaling.utilisation import Utilisation
+from policies.scaling.work import Work
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.scenario import Scenario
+from simulations.replay import Preheat, Replay
+from simulations.traces import TraceError
+
+BEGIN: Final = "<!-- ablation: written by make bench-ablation -->"
+END: Final = "<!-- end of ablation -->"
+
+COLD_START_SECONDS: Final = 180.0
+CONVERSATIONS, _ = HOURS
+TRACES: Final = (*RECORDED, REASONING, CONVERSATIONS)
+
+Cut = Callable[[ExitStack], None]
+"""Takes something out for as long as the stack is open."""
+
+
+def _instead(of: Any, name: str, put: Any) -> Cut:
+    def cut(stack: ExitStack) -> None:
+        stack.enter_context(patch.object(of, name, put))
+
+    return cut
+
+
+def _views(*dropped: str) -> Cut:
+    usual = ScalingPolicy(1, 1, ttft_objective_seconds=1.0, tpot_objective_seconds=1.0, attainment=0.99)
+    kept = tuple(each for each in usual.views if each.name not in dropped)
+    return _instead(ScalingPolicy, "views", PropertyMock(return_value=kept))
+
+
+def _needs_without(binding: Binding, evidence: str = "") -> Cut:
+    needs = judgement._needs
+
+    def fewer(*given: Any) -> list[judgement.Need]:
+        return [each for each in needs(*given) if each.binding is not binding or evidence not in each.evidence]
+
+    return _instead(judgement, "_needs", fewer)
+
+
+def _set(**changes: float) -> Cut:
+    begin = Preheat.decide
+
+    def decide(self: Preheat, observation: Any, state: Any) -> Any:
+        return begin(replace(self, policy=replace(self.policy, **changes)), observation, state)  # type: ignore[arg-type]
+
+    return _instead(Preheat, "decide", decide)
+
+
+INGREDIENTS: Final[tuple[tuple[str, Cut], ...]] = (
+    ("all of it", lambda stack: None),
+    ("arrivals foreseen in place of work", lambda stack: _work_is_arrivals(stack)),
+    ("no margin: the expected load planned for", _instead(ForecastFit, "upper", lambda self, expected: expected)),
+    ("no forecast, only the load now", _needs_without(Binding.FORECAST)),
+    ("no view of the last ten minutes", _views("last-ten-minutes")),
+    ("no trend", _views("trend")),
+    ("no hours of yesterday and last week", _views("seasonal-day", "seasonal-week")),
+    ("no look at the last half minute", _set(burst_seconds=120.0)),
+    ("replicas planned just full", _instead(History, "_utilisation", lambda self, since, policy: Utilisation())),
+    ("lateness not learnt, the prior's curve", _instead(Lateness, "then", lambda self, *args, **kwargs: self)),
+    ("the queue not worked off", _needs_without(Binding.QUEUE, "wait")),
+    ("slow tokens not heeded", _needs_without(Binding.TPOT, "ms a token")),
+    ("the KV cache not heeded", _needs_without(Binding.KV_CACHE, "fullest")),
+    ("held for 5 minutes, not 15", _set(scale_down_window_seconds=300.0)),
+    ("held for 30 minutes", _set(scale_down_window_seconds=1800.0)),
+)
+
+
+def _work_is_arrivals(stack: ExitStack) -> None:
+    """As if each request were its own work, in the second it arrives."""
+    stack.enter_context(patch.object(Work, "requests", lambda self, sums: sums[:, ARRIVALS]))
+    stack.enter_context(patch.object(Work, "requests_of", lambda self, sums: sums[ARRIVALS] if sums[SECONDS] else 0.0))
+
+
+def main() -> None:
+    """Replay all, and write the table into the page."""
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("traces", type=Path, help="folder of the recorded traces")
+    asked = arguments.parse_args()
+    known = commit()
+    try:
+        scenarios = [days.scenario(days.trace(asked.traces), COLD_START_SECONDS) for days in TRACES]
+    except TraceError as error:
+        sys.exit(str(error))
+    lines = ["| without | " + " | ".join(days.name for days in TRACES) + " |", "|---" * (len(TRACES) + 1) + "|"]
+    for what, cut in INGREDIENTS:
+        cells = []
+        for scenario in scenarios:
+            with ExitStack() as stack:
+                cut(stack)
+                found = _replayed(scenario)
+            cells.append(f"{found.gpu_hours:.1f} @ {found.attainment:.2%}")
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+        print(lines[-1], file=sys.stderr)
+    print(written(BEGIN, END, lines, known))
+
+
+def _replayed(scenario: Scenario) -> Replay:
+    (ours,) = candidates(("preheat",), scenario)
+    assert isinstance(ours.policy, Preheat)
+    return scenario.replayed(
+        ours.policy,
+        min_replicas=ours.min_replicas,
+        max_replicas=ours.max_replicas,
+        start_replicas=scenario.start_replicas or ours.min_replicas,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""One configuration under other engines, objectives, ticks and sizes: ours beside the foreseeable of each.
+
+Nothing is set but what the user states. `make bench-breadth TRACES=DIR` writes the table into `docs/benchmarks.md`;
+what is done is kept in `.bench/`, so a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.parts.days import HOURS, REASONING, RECORDED, USUAL, Days, Served
+from benchmarks.parts.page import commit, written
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.sweep import grid, sweep
+from simulations.traces import TraceError
+
+BEGIN: Final = "<!-- breadth: written by make bench-breadth -->"
+END: Final = "<!-- end of breadth -->"
+KEPT: Final = Path(".bench/breadth")
+
+COLD_START_SECONDS: Final = 180.0
+MID, LARGE, _ = RECORDED
+CONVERSATIONS, _ = HOURS
+ALL: Final = (MID, LARGE, REASONING)
+
+WAYS: Final[tuple[tuple[str, Served, tuple[Days, ...]], ...]] = (
+    ("as everywhere: Llama-2-7B on an A40, 99 %, tick 15 s, at most 24", USUAL, (*ALL, CONVERSATIONS)),
+    ("Llama-3-8B on an A100", Served(engine="llama3-8b_a100_tp1"), (*ALL, CONVERSATIONS)),
+    ("Llama-2-70B on four H100", Served(engine="llama2-70b_h100_tp4"), (*ALL, CONVERSATIONS)),
+    ("objective 99.9 %", Served(attainment=0.999), ALL),
+    ("objective 95 %", Served(attainment=0.95), ALL),
+    ("tick 5 s", Served(tick_seconds=5), ALL),
+    ("tick 30 s", Served(tick_seconds=30), ALL),
+    ("a third of the traffic, at most 8", Served(traffic=1 / 3), ALL),
+    ("21 times the traffic, at most 500", Served(traffic=500 / 24), (CONVERSATIONS,)),
+)
+
+
+def main() -> None:
+    """Replay all, and write the table into the page."""
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("traces", type=Path, help="folder of the recorded traces")
+    arguments.add_argument("--jobs", type=int, default=1)
+    asked = arguments.parse_args()
+    known = commit()
+    lines = ["| served | trace | foreseeable | Preheat @ attainment | ÷ it |", "|---|---|---|---|---|"]
+    for what, served, traces in WAYS:
+        for days in traces:
+            try:
+                mark, ours = _replayed(days, served, asked.traces, asked.jobs)
+            except TraceError as error:
+                sys.exit(str(error))
+            lines.append(f"| {what} | {days.name} | {_cells(mark, ours, served)} |")
+            print(lines[-1], file=sys.stderr)
+    print(written(BEGIN, END, lines, known))
+
+
+def _replayed(days: Days, served: Served, folder: Path, jobs: int) -> list[dict[str, Any]]:
+    scenario = days.scenario(days.trace(folder), COLD_START_SECONDS, served)
+    points = grid([scenario], [candidates(("foreseeable", "preheat"), scenario)], (0,))
+    return sweep([scenario], points, KEPT / days.name, jobs=jobs)
+
+
+def _cells(mark: dict[str, Any], ours: dict[str, Any], served: Served) -> str:
+    kept = f"{ours['gpu_hours']:.1f} @ {ours['slo_attainment']:.2%}"
+    if mark["slo_attainment"] < served.attainment:
+        return f"none reaches it | {kept} | "
+    return f"{mark['gpu_hours']:.1f} | {kept} | {ours['gpu_hours'] / mark['gpu_hours']:.2f}"
+
+
+if __name__ == "__main__":
+    main()
