@@ -29,8 +29,11 @@ USE: Final = 0.5
 """Of the misses that the objective allows, how many to aim for: tomorrow is worse than yesterday as often as better."""
 LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
-PRIOR_UTILISATION: Final = 1.02
+PRIOR_UTILISATION: Final = 1.05
 """Where a replica takes three minutes to start, the objective allows 1 % of misses and replicas are many."""
+PRIOR_UNSEEN: Final = 0.12
+"""Taken off while nothing was seen of the traffic, and less the less the prior weighs: of a first hour it is not even
+known how well it can be foreseen."""
 PRIOR_PER_DOUBLING: Final = 0.1
 """Taken off where it takes twice as long, for more can happen meanwhile; and again for each time as much."""
 PRIOR_ALLOWED: Final = 0.01
@@ -105,7 +108,12 @@ class Utilisation:
         truth = min(most, max(least, (late + unsure) / (imagined_late + unsure))) if unsure > 0 else 1.0
         shares = (imagined.late.sum(axis=1) + past_late) * (truth / requests)
         return Utilisation(
-            _chosen(shares, prior_requests / requests, 1.0 - attainment, _prior(attainment, lead_ratio, mean_replicas)),
+            _chosen(
+                shares,
+                prior_requests / requests,
+                1.0 - attainment,
+                _prior(attainment, lead_ratio, mean_replicas, prior_requests / requests),
+            ),
             past_late + imagined.late[:, leaving].sum(axis=1),
             past_requests + float(imagined.requests[leaving].sum()),
             max(self.past_until, until),
@@ -114,12 +122,15 @@ class Utilisation:
         )
 
 
-def _prior(attainment: float, lead_ratio: float, mean_replicas: float) -> float:
-    """The utilisation at which, as far as nothing is known, just so many are late as are aimed for."""
+def _prior(attainment: float, lead_ratio: float, mean_replicas: float, unseen: float) -> float:
+    """The utilisation at which, as far as nothing is known, just so many are late as are aimed for.
+
+    `unseen` is what the prior weighs among all that is known, 0 to 1.
+    """
     emptiest, fullest = PRIOR_LIMITS
     by_lead = -PRIOR_PER_DOUBLING * log2(lead_ratio)
     by_misses = PRIOR_PER_MISSES * log((1.0 - attainment) / PRIOR_ALLOWED)
-    one = min(fullest, max(emptiest, PRIOR_UTILISATION + by_lead + by_misses))
+    one = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_UNSEEN * unseen + by_lead + by_misses))
     return one * min(PRIOR_WHOLE_MOST, 1.0 + PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
 
 
