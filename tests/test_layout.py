@@ -143,6 +143,8 @@ def test_every_promised_make_target_is_there_with_a_line_of_help() -> None:
         "bench-packing",
         "bench-replay",
         "bench-policy",
+        "bench-breadth",
+        "bench-ablation",
         "bench-robustness",
         "crds",
         "docs",

@@ -23,7 +23,7 @@ PRIOR_ERRORS = 30
 """What it weighs, in forecasts compared with what came."""
 FEWEST_ERRORS = 5
 """Compared, before a quantile is taken from them."""
-FEWEST_FOR_SKILL = 30
+FEWEST_FOR_SKILL = 15
 """Compared, before another view is believed in the present level's place."""
 SKILL = 0.02
 """Share by which a view's quantile loss must lie below the present level's for it to be believed."""

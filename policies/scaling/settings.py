@@ -136,7 +136,7 @@ class ScalingPolicy:
         return (
             LastValue(self.level_seconds),
             LastValue(5 * self.level_seconds, "last-ten-minutes"),
-            Trend(5 * self.level_seconds),
+            Trend(self.level_seconds, 2.5 * self.level_seconds),
             Seasonal(self.day_seconds, "seasonal-day", 5 * self.level_seconds, 6 * self.coarse_step_seconds),
             Seasonal(7 * self.day_seconds, "seasonal-week", 5 * self.level_seconds, 6 * self.coarse_step_seconds),
         )

@@ -136,7 +136,7 @@ async def test_half_sight_shrinks_nothing_and_whole_sight_does_again(
 async def test_half_sight_does_not_keep_a_queue_waiting() -> None:
     story = Story(World(replicas=2, rate=4.0))
     await story.turns(4)
-    story.world.waiting = 2_000.0
+    story.world.waiting = 20_000.0  # at each: more than both can work off before a third is ready
     story.world.bend = with_states(SampleState.STALE)
     await story.turns(8)
     assert story.world.replicas > 2

@@ -66,20 +66,21 @@ class LastValue:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The level and its slope: two windows side by side, drawn on to the horizon and damped by half."""
+    """The present level, drawn on to the horizon by the slope between two windows side by side, damped."""
 
+    level_seconds: float
     window_seconds: float
-    damping: float = 0.5
+    damping: float = 0.7
     name: str = "trend"
 
     def ahead(self, past: Past, horizon_seconds: float) -> Array:
         width = max(1, round(self.window_seconds / past.fine.step_seconds))
-        level = past.level(self.window_seconds)
-        before = np.full_like(level, np.nan)
-        before[width:] = level[:-width]
-        slope = (level - before) / self.window_seconds
-        # The level stands in the middle of its window.
-        foreseen = level + self.damping * slope * (horizon_seconds + self.window_seconds / 2)
+        newer = past.level(self.window_seconds)
+        older = np.full_like(newer, np.nan)
+        older[width:] = newer[:-width]
+        slope = (newer - older) / self.window_seconds
+        # The level stands in the middle of its own window.
+        foreseen = past.level(self.level_seconds) + self.damping * slope * (horizon_seconds + self.level_seconds / 2)
         return np.asarray(np.maximum(foreseen, 0.0))
 
 

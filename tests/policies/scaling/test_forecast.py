@@ -7,7 +7,7 @@ import pytest
 
 from policies.scaling.decision import Forecast
 from policies.scaling.forecast import PRIOR_ERROR, ForecastFit, fit, foresee
-from policies.scaling.forecasters.views import LastValue, Past, Seasonal, trailing_mean
+from policies.scaling.forecasters.views import LastValue, Past, Seasonal, Trend, trailing_mean
 from policies.scaling.series import Series
 from tests.policies.scaling.story import policy
 
@@ -53,6 +53,15 @@ def test_a_daily_rise_is_foreseen_by_the_season_before_it_begins() -> None:
     assert POLICY.views[found.view].name == "seasonal-day"
     forecast = ahead(seen, now, found, 600.0)
     assert forecast.expected > 1.4 * LastValue(120.0).ahead(seen, 0.0)[-1]
+
+
+def test_a_rise_is_drawn_on_from_the_present_level_and_damped() -> None:
+    per_second = 1 / 300
+    seen, _ = past(lambda at: 2.0 + per_second * at, 1 / 24)
+    level = LastValue(120.0).ahead(seen, 180.0)[-1]
+    foreseen = Trend(120.0, 300.0).ahead(seen, 180.0)[-1]
+    # The level is that of a minute ago: 240 s are to go, of which 0.7 are believed.
+    assert foreseen == pytest.approx(level + 0.7 * per_second * 240.0, rel=1e-4)
 
 
 def test_a_view_without_skill_is_muted() -> None:
