@@ -86,7 +86,7 @@ ILL: dict[str, dict[str, Any]] = {
     "PreheatReplicasMissing": {"replicas_ready": steady(2)},
     "PreheatScaledByOthers": {"scaled_by_others": growing(1)},
     "PreheatTicksSkipped": {"ticks_skipped": growing(1)},
-    "PreheatForecastTooLow": {"forecast_coverage": steady(0.8)},
+    "PreheatForecastTooLow": {"forecast_coverage": steady(0.7)},
     "PreheatPrometheusFails": {"prometheus_errors": growing(2)},
     "PreheatClocksApart": {"prometheus_clock": steady(-7)},
     "PreheatExtenderNotReady": {"extender_ready": steady(0)},
