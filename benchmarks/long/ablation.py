@@ -101,13 +101,15 @@ def main() -> None:
     """Replay all, and write the table into the page."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("traces", type=Path, help="folder of the recorded traces")
+    arguments.add_argument("--days", nargs="*", default=[days.name for days in TRACES], help="only these")
     asked = arguments.parse_args()
+    traces = [days for days in TRACES if days.name in asked.days]
     known = commit()
     try:
-        scenarios = [days.scenario(days.trace(asked.traces), COLD_START_SECONDS) for days in TRACES]
+        scenarios = [days.scenario(days.trace(asked.traces), COLD_START_SECONDS) for days in traces]
     except TraceError as error:
         sys.exit(str(error))
-    lines = ["| without | " + " | ".join(days.name for days in TRACES) + " |", "|---" * (len(TRACES) + 1) + "|"]
+    lines = ["| without | " + " | ".join(days.name for days in traces) + " |", "|---" * (len(traces) + 1) + "|"]
     for what, cut in INGREDIENTS:
         cells = []
         for scenario in scenarios:

@@ -185,6 +185,11 @@ STORIES: Final = (
         replace(USUAL, rollout=Rollout(EVENT, ENGINE.slowed(HALVES))),
     ),
     Story(
+        "the same, all replicas at once",
+        ordinary,
+        replace(USUAL, rollout=Rollout(EVENT, ENGINE.slowed(HALVES), max_surge=40)),
+    ),
+    Story(
         "cold starts of three times the length since midnight, then twice the load",
         _during(AFTER, lambda at: 2 * ordinary(at)),
         replace(USUAL, cold_start=COLD_STARTS_TRIPLE),
