@@ -73,7 +73,7 @@ bench-policy: $(INSTALLED) ## ours beside what could be foreseen and the best in
 bench-breadth: $(INSTALLED) ## ours under other engines, objectives, ticks and sizes, likewise (20 minutes; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/breadth.py $(or $(TRACES),traces)
 
-bench-ablation: $(INSTALLED) ## what each ingredient of ours is worth, likewise (20 minutes; TRACES=DIR)
+bench-ablation: $(INSTALLED) ## what each ingredient and constant of ours is worth, likewise (an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/ablation.py $(or $(TRACES),traces)
 
 bench-robustness: $(INSTALLED) ## ours beside two reactive laws when something happens that no day before has shown (12 minutes)

@@ -1,13 +1,14 @@
-"""What each ingredient of our policy is worth: it is taken out, alone, and the same days are replayed.
+"""What each ingredient of our policy is worth, and how much hangs on each constant: one alone is taken out, or set
+otherwise, and the same days are replayed.
 
-`make bench-ablation TRACES=DIR` writes the table into `docs/benchmarks.md`: GPU-hours @ attainment.
+`make bench-ablation TRACES=DIR` writes both tables into `docs/benchmarks.md`: GPU-hours @ attainment.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from unittest.mock import PropertyMock, patch
 
 from benchmarks.parts.days import HOURS, REASONING, RECORDED
 from benchmarks.parts.page import commit, written
+from policies.scaling import forecast, utilisation
 from policies.scaling import policy as judgement
 from policies.scaling.decision import Binding
 from policies.scaling.forecast import ForecastFit
@@ -32,6 +34,9 @@ from simulations.traces import TraceError
 
 BEGIN: Final = "<!-- ablation: written by make bench-ablation -->"
 END: Final = "<!-- end of ablation -->"
+
+SENSITIVITY_BEGIN: Final = "<!-- sensitivity: written by make bench-ablation -->"
+SENSITIVITY_END: Final = "<!-- end of sensitivity -->"
 
 COLD_START_SECONDS: Final = 180.0
 CONVERSATIONS, _ = HOURS
@@ -91,6 +96,30 @@ INGREDIENTS: Final[tuple[tuple[str, Cut], ...]] = (
 )
 
 
+CONSTANTS: Final[tuple[tuple[str, Cut], ...]] = (
+    ("quantile 0.8, not 0.9", _set(quantile=0.8)),
+    ("quantile 0.95", _set(quantile=0.95)),
+    ("level of 1 minute, not 2", _set(level_seconds=60.0)),
+    ("level of 4 minutes", _set(level_seconds=240.0)),
+    ("drain within 150 s, not 300", _set(drain_seconds=150.0)),
+    ("drain within 600 s", _set(drain_seconds=600.0)),
+    ("κ 0.6, not 0.7", _set(tpot_margin=0.6)),
+    ("κ 0.8", _set(tpot_margin=0.8)),
+    ("step times remembered for 1 hour, not 6", _set(fit_half_life_seconds=3_600.0)),
+    ("step times remembered for a day", _set(fit_half_life_seconds=86_400.0)),
+    ("lateness remembered for 6 hours, not a day", _set(lateness_half_life_seconds=21_600.0)),
+    ("lateness remembered for 4 days", _set(lateness_half_life_seconds=345_600.0)),
+    ("the prior weighs 3 hours, not 12", _set(utilisation_prior_seconds=10_800.0)),
+    ("the prior weighs 2 days", _set(utilisation_prior_seconds=172_800.0)),
+    ("prior utilisation 0.95, not 1.05", _instead(utilisation, "PRIOR_UTILISATION", 0.95)),
+    ("prior utilisation 1.15", _instead(utilisation, "PRIOR_UTILISATION", 1.15)),
+    ("0.3 of the misses aimed for, not half", _instead(utilisation, "USE", 0.3)),
+    ("0.8 of them", _instead(utilisation, "USE", 0.8)),
+    ("error at first 10 %, not 20", _instead(forecast, "PRIOR_ERROR", 0.1)),
+    ("error at first 40 %", _instead(forecast, "PRIOR_ERROR", 0.4)),
+)
+
+
 def _work_is_arrivals(stack: ExitStack) -> None:
     """As if each request were its own work, in the second it arrives."""
     stack.enter_context(patch.object(Work, "requests", lambda self, sums: sums[:, ARRIVALS]))
@@ -102,6 +131,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("traces", type=Path, help="folder of the recorded traces")
     arguments.add_argument("--days", nargs="*", default=[days.name for days in TRACES], help="only these")
+    arguments.add_argument("--tables", nargs="*", default=["ingredients", "constants"], help="only these")
     asked = arguments.parse_args()
     traces = [days for days in TRACES if days.name in asked.days]
     known = commit()
@@ -109,8 +139,18 @@ def main() -> None:
         scenarios = [days.scenario(days.trace(asked.traces), COLD_START_SECONDS) for days in traces]
     except TraceError as error:
         sys.exit(str(error))
-    lines = ["| without | " + " | ".join(days.name for days in traces) + " |", "|---" * (len(traces) + 1) + "|"]
-    for what, cut in INGREDIENTS:
+    names = [days.name for days in traces]
+    if "ingredients" in asked.tables:
+        print(written(BEGIN, END, _table("without", names, scenarios, INGREDIENTS), known))
+    if "constants" in asked.tables:
+        print(written(SENSITIVITY_BEGIN, SENSITIVITY_END, _table("with", names, scenarios, CONSTANTS), known))
+
+
+def _table(
+    head: str, names: Sequence[str], scenarios: Sequence[Scenario], changes: Sequence[tuple[str, Cut]]
+) -> list[str]:
+    lines = [f"| {head} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for what, cut in changes:
         cells = []
         for scenario in scenarios:
             with ExitStack() as stack:
@@ -119,7 +159,7 @@ def main() -> None:
             cells.append(f"{found.gpu_hours:.1f} @ {found.attainment:.2%}")
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr)
-    print(written(BEGIN, END, lines, known))
+    return lines
 
 
 def _replayed(scenario: Scenario) -> Replay:
