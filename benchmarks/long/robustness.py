@@ -7,6 +7,7 @@ bench-robustness` writes the table into `docs/benchmarks.md`: shares of requests
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -61,7 +62,7 @@ def within(at: Seconds, start: float, seconds: float) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, slots=True)
-class Hindered:
+class Hindered(ABC):
     """A policy that meets a hindrance for a while."""
 
     policy: Policy[Any]
@@ -80,8 +81,9 @@ class Hindered:
             return self.hindered(observation, state)
         return self.policy.decide(observation, state)
 
+    @abstractmethod
     def hindered(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
-        raise NotImplementedError
+        """What it decides meanwhile."""
 
 
 class Held(Hindered):
