@@ -107,13 +107,9 @@ class Utilisation:
         unsure = PRIOR_LATE * prior_requests
         truth = min(most, max(least, (late + unsure) / (imagined_late + unsure))) if unsure > 0 else 1.0
         shares = (imagined.late.sum(axis=1) + past_late) * (truth / requests)
+        allowed, unseen = 1.0 - attainment, prior_requests / requests
         return Utilisation(
-            _chosen(
-                shares,
-                prior_requests / requests,
-                1.0 - attainment,
-                _prior(attainment, lead_ratio, mean_replicas, prior_requests / requests),
-            ),
+            _chosen(shares, unseen, allowed, _prior(allowed, lead_ratio, mean_replicas, unseen)),
             past_late + imagined.late[:, leaving].sum(axis=1),
             past_requests + float(imagined.requests[leaving].sum()),
             max(self.past_until, until),
@@ -122,24 +118,24 @@ class Utilisation:
         )
 
 
-def _prior(attainment: float, lead_ratio: float, mean_replicas: float, unseen: float) -> float:
+def _prior(allowed: float, lead_ratio: float, mean_replicas: float, unseen: float) -> float:
     """The utilisation at which, as far as nothing is known, just so many are late as are aimed for.
 
-    `unseen` is what the prior weighs among all that is known, 0 to 1.
+    `allowed` is the share of misses that the objective allows, `unseen` what the prior weighs among all that is known.
     """
     emptiest, fullest = PRIOR_LIMITS
     by_lead = -PRIOR_PER_DOUBLING * log2(lead_ratio)
-    by_misses = PRIOR_PER_MISSES * log((1.0 - attainment) / PRIOR_ALLOWED)
+    by_misses = PRIOR_PER_MISSES * log(allowed / PRIOR_ALLOWED)
     one = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_UNSEEN * unseen + by_lead + by_misses))
     return one * min(PRIOR_WHOLE_MOST, 1.0 + PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
 
 
-def _chosen(shares: Array, prior_weight: float, allowed: float, middle: float) -> float:
+def _chosen(shares: Array, unseen: float, allowed: float, middle: float) -> float:
     """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for."""
     inevitable = float(shares[0])
     aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
     helped = np.maximum.accumulate(shares - inevitable).tolist()
-    prior = [prior_weight * USE * allowed * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
+    prior = [unseen * USE * allowed * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
     logs = [log(max(1e-12, share + expected)) for share, expected in zip(helped, prior, strict=True)]
     return float(np.interp(log(aim), logs, UTILISATIONS))
 
