@@ -14,6 +14,19 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
+def condition(written: Json, type_: str) -> Json:
+    """What an object says of itself by one condition; empty while it says nothing.
+
+    For a moment a definition of a kind that has just been made carries `null` in their place.
+    """
+    said: list[Json] = written.get("status", {}).get("conditions") or []
+    return next((each for each in said if each["type"] == type_), {})
+
+
+def is_true(written: Json, type_: str) -> bool:
+    return condition(written, type_).get("status") == "True"
+
+
 class ApiError(Exception):
     """The API server answered, and not with what was asked for."""
 

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import trustme
 
 from tests.parts.control_plane import HOST, ControlPlane
-from tests.parts.kubernetes_api import Json
+from tests.parts.kubernetes_api import Json, is_true
 from tests.parts.processes import wait_until
 
 EXTERNAL = ("external.metrics.k8s.io", "v1beta1")
@@ -81,7 +81,7 @@ def _registered(control_plane: ControlPlane, port: int, authority: trustme.CA) -
         for group, version in (EXTERNAL, CUSTOM):
             api.create(SERVICES, _api_service(group, version, port, bundle))
         served = "the metrics APIs available"
-        wait_until(lambda: all(_is_available(api.get(path)) for path in paths), within=60, what=served)
+        wait_until(lambda: all(is_true(api.get(path), "Available") for path in paths), within=60, what=served)
         yield
     finally:
         for path in paths:
@@ -99,11 +99,6 @@ def _api_service(group: str, version: str, port: int, bundle: bytes) -> Json:
         "caBundle": base64.b64encode(bundle).decode(),
     }
     return {"metadata": {"name": f"{version}.{group}"}, "spec": spec}
-
-
-def _is_available(service: Json) -> bool:
-    conditions = service.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)
 
 
 def _handler(answer: Callable[[Question], Answer]) -> type[BaseHTTPRequestHandler]:

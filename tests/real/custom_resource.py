@@ -7,7 +7,7 @@ import yaml
 from policies.scaling.resource import API_VERSION
 from tests.checkout import ROOT
 from tests.parts.control_plane import ControlPlane
-from tests.parts.kubernetes_api import Api, ApiError, Json
+from tests.parts.kubernetes_api import Api, ApiError, Json, condition, is_true
 from tests.parts.processes import wait_until
 
 CRD = ROOT / "manifests" / "crds"
@@ -18,16 +18,10 @@ def install(control_plane: ControlPlane) -> None:
     control_plane.kubectl("apply", "-k", CRD)
     name = yaml.safe_load((CRD / "vllmautoscalers.yaml").read_text())["metadata"]["name"]
 
-    def established() -> bool:
-        conditions = control_plane.api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")["status"]
-        return {"type": "Established", "status": "True"}.items() <= {
-            key: value
-            for each in conditions.get("conditions", [])
-            if each["type"] == "Established"
-            for key, value in each.items()
-        }.items()
-
-    wait_until(established, within=60, what="the kind VLLMAutoscaler")
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+    wait_until(
+        lambda: is_true(control_plane.api.get(definition), "Established"), within=60, what="the kind VLLMAutoscaler"
+    )
     wait_until(lambda: _is_listed(control_plane.api), within=60, what="its collection")
 
 
@@ -89,7 +83,7 @@ class Resource:
 
     def condition(self, type_: str) -> Json:
         """Empty while it is not there."""
-        return next((each for each in self.status.get("conditions", []) if each["type"] == type_), {})
+        return condition(self.api.get(self.path), type_)
 
     def wait_condition(self, type_: str, status: str, reason: str = "", *, within: float = 60) -> Json:
         def as_wished() -> Json | None:

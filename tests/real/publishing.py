@@ -14,7 +14,7 @@ import yaml
 
 from tests.checkout import ROOT
 from tests.parts.control_plane import ControlPlane
-from tests.parts.kubernetes_api import Api, ApiError, Json
+from tests.parts.kubernetes_api import Api, ApiError, Json, condition
 from tests.parts.metrics_api import EXTERNAL, SERVICES
 from tests.parts.processes import wait_until
 from tests.real.access import ACCOUNT
@@ -97,5 +97,5 @@ def registered(control_plane: ControlPlane, port: int, authority: bytes, *, is_t
 
 def availability(service: Json) -> str:
     """True, False, or empty before anybody has looked."""
-    conditions = service.get("status", {}).get("conditions", [])
-    return next((each["status"] for each in conditions if each["type"] == "Available"), "")
+    said: str = condition(service, "Available").get("status", "")
+    return said

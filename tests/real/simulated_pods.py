@@ -17,7 +17,7 @@ from typing import Self
 import requests
 
 from tests.parts.control_plane import ControlPlane
-from tests.parts.kubernetes_api import ApiError, Json
+from tests.parts.kubernetes_api import ApiError, Json, is_true
 from tests.parts.prometheus import HOST, Prometheus, Target
 from tests.real.simulated_vllm import Server, Speed, Truth
 
@@ -29,11 +29,6 @@ NAME = "vllm-tiny"
 
 SECONDS_A_LOOK = 0.25
 SECONDS_A_ROUND = 0.05
-
-
-def is_ready(pod: Json) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def is_terminating(pod: Json) -> bool:
@@ -126,14 +121,14 @@ class SimulatedPods:
         named = {pod["metadata"]["name"]: pod for pod in pods}
         with self._lock:
             for name, pod in named.items():
-                if name not in self.servers and is_ready(pod):
+                if name not in self.servers and is_true(pod, "Ready"):
                     self.servers[name] = Server(time.time(), self.speed, self.truth)
             for gone in self.servers.keys() - named.keys():
                 del self.servers[gone]
             self._routable = [
                 server
                 for name, server in self.servers.items()
-                if is_ready(named[name]) and not is_terminating(named[name])
+                if is_true(named[name], "Ready") and not is_terminating(named[name])
             ]
         if self._watched != named.keys():
             self._watched = set(named)

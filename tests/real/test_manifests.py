@@ -21,7 +21,7 @@ from tests.manifests.examples import FILES
 from tests.parts import crds
 from tests.parts.control_plane import ControlPlane
 from tests.parts.fixtures import running_control_plane, running_prometheus
-from tests.parts.kubernetes_api import ApiError, Json
+from tests.parts.kubernetes_api import ApiError, Json, is_true
 from tests.parts.processes import wait_until
 from tests.real.autoscaler_process import Autoscaler
 from tests.real.custom_resource import Resource
@@ -42,16 +42,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         for path in (*crds.generated(), MANIFESTS / "crds" / "vllmautoscalers.yaml"):
             running.kubectl("apply", "--server-side", "-f", path)
         definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        wait_until(lambda: all(map(is_served, running.api.items(definitions))), within=60, what="all kinds served")
+        wait_until(
+            lambda: all(is_true(each, "Established") for each in running.api.items(definitions)),
+            within=60,
+            what="all kinds served",
+        )
         for name in INSTALLED:
             running.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", MANIFESTS / name)
         running.kubectl("create", "namespace", "inference")
         yield running
-
-
-def is_served(definition: Json) -> bool:
-    conditions = definition.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 def apply(cluster: ControlPlane, path: Path) -> list[str]:

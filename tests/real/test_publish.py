@@ -27,7 +27,7 @@ from policies.scaling.observation import Observation
 from tests.autoscaler.worlds import resource as stated
 from tests.parts.control_plane import ControlPlane
 from tests.parts.fixtures import new_namespace
-from tests.parts.kubernetes_api import ApiError, Json
+from tests.parts.kubernetes_api import ApiError, Json, condition
 from tests.parts.metrics_api import serving_metrics
 from tests.parts.processes import free_ports, wait_until
 from tests.parts.prometheus import Prometheus
@@ -123,8 +123,7 @@ class Followed:
         return found
 
     def condition(self, kind: str) -> Json:
-        conditions: list[Json] = self.status.get("conditions", [])
-        return next((each for each in conditions if each["type"] == kind), {})
+        return condition(self.api.get(f"{self.path}/{self.workload.name}"), kind)
 
 
 async def _handed(pass_on: object, turn: Turn) -> None:
@@ -201,8 +200,7 @@ def test_it_is_known_whom_hpas_ask(registry: Registry, tmp_path: Path) -> None:
     expired = replace(registry, port=free_ports(1)[0], cert=cert, key=key, authority=authority)
     with published(expired, is_trusted=False):
         is_said("mend what its APIService names, such as an expired certificate")
-        (available,) = control_plane.api.get(PATH)["status"]["conditions"]
-        assert "x509: certificate has expired" in available["message"]
+        assert "x509: certificate has expired" in condition(control_plane.api.get(PATH), "Available")["message"]
 
 
 def test_the_program_publishes_and_somebody_elses_hpa_scales(

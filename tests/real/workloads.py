@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tests.parts.control_plane import ControlPlane
-from tests.parts.kubernetes_api import Json
+from tests.parts.kubernetes_api import Json, is_true
 from tests.parts.prometheus import Prometheus
-from tests.real.simulated_pods import NAME, is_ready, is_terminating
+from tests.real.simulated_pods import NAME, is_terminating
 
 
 def deployment(name: str = NAME) -> Json:
@@ -80,7 +80,7 @@ class Workload:
 
     @property
     def ready(self) -> int:
-        return sum(is_ready(pod) and not is_terminating(pod) for pod in self.pods())
+        return sum(is_true(pod, "Ready") and not is_terminating(pod) for pod in self.pods())
 
     def events(self) -> list[Json]:
         """Those on the workload itself that Preheat wrote, oldest first."""

@@ -24,13 +24,12 @@ from policies.scaling.demand import HangUps, activity
 from policies.scaling.observation import Observation, PodStage
 from tests.parts.control_plane import ControlPlane
 from tests.parts.fixtures import new_namespace, running_prometheus
-from tests.parts.kubernetes_api import Json
+from tests.parts.kubernetes_api import Json, is_true
 from tests.parts.processes import wait_until
 from tests.parts.prometheus import HOST, Target
 from tests.parts.vllm.client import Ending, HangUp, Ledger, Load, run, steady
 from tests.parts.vllm.server import Server
 from tests.real.autoscaler_process import Autoscaler
-from tests.real.simulated_pods import is_ready
 from tests.real.workloads import Workload, resource
 from tests.vllm.conftest import Pair
 
@@ -255,7 +254,7 @@ def test_a_rising_load_makes_it_patch_the_scale_and_the_pods_follow(story: Story
     assert (entry.decision.desired, entry.decision.replicas) == (2, 3)
     assert story.rising.sent(until=entry.time) > 10
     assert story.deployment["spec"]["replicas"] == 3
-    assert [is_ready(pod) for pod in story.pods] == [True, True, True]
+    assert [is_true(pod, "Ready") for pod in story.pods] == [True, True, True]
     writers = [manager["manager"] for manager in story.deployment["metadata"]["managedFields"]]
     assert "preheat" in writers
     assert entry.decision.sentence in [event["message"] for event in story.events]

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.parts import build
-from tests.parts.kubernetes_api import Json
+from tests.parts.kubernetes_api import Json, is_true
 from tests.parts.metrics_api import Answer
 from tests.real.hpa.scenarios import DOWNSCALE_WINDOW_SECONDS, Scenario
-from tests.real.simulated_pods import is_ready, is_terminating
+from tests.real.simulated_pods import is_terminating
 
 SECONDS_SURE = 0.01
 """How near to the end of a window an earlier decision may be, for us to know on which side it was."""
@@ -55,7 +55,7 @@ class Heard:
 def stage(pod: Json) -> str:
     """As far as the controller tells pods apart: pending, running, ready or failed, and whether it is leaving."""
     phase: str = pod["status"]["phase"]
-    said = "ready" if phase == "Running" and is_ready(pod) else phase.lower()
+    said = "ready" if phase == "Running" and is_true(pod, "Ready") else phase.lower()
     return f"{said} leaving" if is_terminating(pod) else said
 
 
