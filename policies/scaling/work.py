@@ -2,8 +2,8 @@
 
 Arriving requests are not the work of this minute: one with a long answer is worked on for minutes, and one prompt is
 thirty times another. What vLLM does is seen in its counters: prompt tokens read and tokens generated, each at its cost
-in step time. Where the fleet is full (requests wait, or tokens come slower than promised) what is done is less than
-what came, so there the arrivals count, if they are more.
+in step time. Where the fleet is full (requests wait, or tokens come slower than promised) what is done is what it can
+do and not what came, less while a backlog grows and more while it is worked off: so there the arrivals count.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Work:
         done = sums[:, PROMPT_TOKENS] * self.per_prompt_token + sums[:, GENERATION_TOKENS] * self.per_output_token
         with np.errstate(divide="ignore", invalid="ignore"):
             full = np.where(sums[:, SECONDS] > 0, sums[:, SATURATED_SECONDS] / sums[:, SECONDS], 0.0)
-        return np.asarray(done + np.minimum(1.0, full) * np.maximum(0.0, sums[:, ARRIVALS] - done))
+        return np.asarray(done + np.minimum(1.0, full) * (sums[:, ARRIVALS] - done))
 
     def requests_of(self, sums: Sequence[float]) -> float:
         """`requests` of one row, in a tenth of the time that arrays of one take."""
         done = sums[PROMPT_TOKENS] * self.per_prompt_token + sums[GENERATION_TOKENS] * self.per_output_token
         full = min(1.0, sums[SATURATED_SECONDS] / sums[SECONDS]) if sums[SECONDS] > 0 else 0.0
-        return done + full * max(0.0, sums[ARRIVALS] - done)
+        return done + full * (sums[ARRIVALS] - done)
 
     def rates(self, series: Series) -> Array:
         """Requests' worth of work a second in each bin, NaN where too little of it was seen."""
