@@ -168,12 +168,11 @@ class ClusterFleet:
         self._uid = state.uid
         await self._look_for_others(state)
         question = (self._asked(state), _reading_before(previous))
+        unmeasured: NotObservedError | None = None
         try:
             reading = await self._readings.ask(self._resource.key, question)
         except NotObservedError as error:
-            if not self._rests(state):
-                raise MetricsNotObservedError(str(error)) from error
-            # At zero there is nothing to be measured, and who asks by name is heard all the same.
+            unmeasured = error
             reading = Reading({}, problems=(str(error),))
         seen = observation(self._clock(), state, reading)
         room, unseen = await self._room(state, seen)
@@ -182,6 +181,9 @@ class ClusterFleet:
         self._budgets.saw(self._resource.key, state.desired, len(state.pods), state.gpus)
         room = narrowest(room, self._budgets.room(self._resource.key))
         self._seen = replace(seen, room=room, room_unseen=unseen, kept=kept)
+        # At zero there is nothing to be measured, and who asks by name is heard all the same.
+        if unmeasured and not self._rests(state):
+            raise MetricsNotObservedError(str(unmeasured), self._seen) from unmeasured
         return self._seen
 
     async def scale(self, expected: int, replicas: int) -> None:

@@ -34,7 +34,7 @@ from policies.scaling.status import (
 )
 
 INVALID_SPEC: Final = "InvalidSpec"
-_FAILED: Final = (Outcome.BLIND, Outcome.REFUSED, Outcome.UNANSWERED)
+_FAILED: Final = (Outcome.BLIND, Outcome.RAISED, Outcome.REFUSED, Outcome.UNANSWERED)
 _REASONS: Final = {
     "prometheus": "MetricsUnavailable",
     "kubernetes": "TargetUnseen",
@@ -114,10 +114,10 @@ def _wrong_query(seen: Observation | None) -> str:
 
 def _metrics(turn: Turn, resource: VLLMAutoscaler) -> Judgement:
     seen = turn.observation
+    if turn.kind == "prometheus":
+        return _judgement(ConditionType.METRICS_AVAILABLE, "False", "Unavailable", turn.problem)
     if seen is None:
-        truth: Truth = "False" if turn.kind == "prometheus" else "Unknown"
-        reason = "Unavailable" if turn.kind == "prometheus" else "NotAsked"
-        return _judgement(ConditionType.METRICS_AVAILABLE, truth, reason, turn.problem)
+        return _judgement(ConditionType.METRICS_AVAILABLE, "Unknown", "NotAsked", turn.problem)
     if seen.problems:
         return _judgement(ConditionType.METRICS_AVAILABLE, "False", "Incomplete", seen.problems[0])
     unseen = seen.unseen_ready_pods
@@ -212,7 +212,7 @@ def _replicas(seen: Observation, decision: Decision) -> Replicas:
 
 def _decisions(before: tuple[Decided, ...], turn: Turn, now: str) -> tuple[Decided, ...]:
     decision = turn.decision
-    if decision is None or turn.outcome not in (Outcome.RESCALED, Outcome.SHADOWED):
+    if decision is None or turn.outcome not in (Outcome.RESCALED, Outcome.RAISED, Outcome.SHADOWED):
         return before
     if turn.outcome is Outcome.SHADOWED and before and before[0].after == decision.replicas:
         return before  # told already; only who writes makes an end of it

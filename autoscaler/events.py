@@ -15,7 +15,8 @@ from autoscaler.loop import Outcome, Turn
 AGAIN_SECONDS: Final = 300.0
 PUBLISHED: Final = "Published"
 FLOOR: Final = "FloorSet"
-EVERY_TIME: Final = frozenset({"Rescaled", PUBLISHED, FLOOR})
+RAISED: Final = "RaisedUnmeasured"
+EVERY_TIME: Final = frozenset({"Rescaled", RAISED, PUBLISHED, FLOOR})
 """Reasons of changes, each of which is told."""
 WITHHELD_REASONS: Final = {"paused": "Paused", "conflict": "Conflicted", "lease": ""}
 """Of what was not sent: a replica that does not lead has nothing to tell the target."""
@@ -43,6 +44,9 @@ def announcement(turn: Turn, expected: int | None) -> Announcement:
             return Announcement(f"holds: {turn.problem}", warning, "HeldMetricsIncomplete")
         case Outcome.BLIND:
             return Announcement(f"holds: {turn.problem}", warning, "HeldTargetUnseen")
+        case Outcome.RAISED:
+            assert turn.decision is not None  # the outcome says that there was one
+            return Announcement(f"{turn.problem}: {turn.decision.sentence}", warning, RAISED)
         case Outcome.REFUSED if turn.right:
             return Announcement(f"holds: {turn.problem}", warning, "MissingRight")
         case Outcome.REFUSED if turn.kind == "target-not-found":

@@ -66,6 +66,7 @@ _ENDINGS = {
     Outcome.RESCALED: "written to scale",
     Outcome.SHADOWED: "not written: its mode leaves that to others",
     Outcome.BLIND: "the target could not be seen, so nothing was decided",
+    Outcome.RAISED: "nothing is measured, so what was wanted before was written to scale",
     Outcome.OVERTAKEN: "not written: somebody else had changed the number",
     Outcome.WITHHELD: "not written, for a reason of our own",
     Outcome.REFUSED: "refused by the API server",

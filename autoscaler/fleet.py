@@ -11,6 +11,11 @@ from policies.scaling.observation import Observation
 class MetricsNotObservedError(NotObservedError):
     """It is the metrics that could not be seen; the target itself may well have been."""
 
+    def __init__(self, problem: str, seen: Observation | None = None) -> None:
+        """`seen` is the target without its metrics, the problem among what could not be seen."""
+        super().__init__(problem)
+        self.seen = seen
+
 
 class Fleet(Protocol):
     """One target. `observe` raises NotObservedError or RefusedError, `scale` OvertakenError as well."""

@@ -1,7 +1,7 @@
 """One turn of the loop: observe, decide, scale, remember. Live, in a demo, in a replay: this very code.
 
-Whatever goes wrong, the turn ends in a hold that says why: nothing is asked of a fleet that cannot be seen,
-and a write that was not accepted is remembered as not made.
+Whatever goes wrong, the turn ends in a hold that says why: a fleet that cannot be seen is left alone, one that is
+merely not measured may rise and never shrinks, and a write that was not accepted is remembered as not made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cluster.errors import (
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.history import History
 from policies.scaling.observation import Observation
-from policies.scaling.policy import judge
+from policies.scaling.policy import decide_unmeasured, judge
 from policies.scaling.settings import ScalingPolicy
 
 
@@ -35,6 +35,8 @@ class Outcome(StrEnum):
     """A change was decided, and by the mode not written here."""
     BLIND = "blind"
     """The fleet could not be seen: nothing was decided."""
+    RAISED = "raised"
+    """It was not measured, and has gone up to what was wished for before."""
     OVERTAKEN = "overtaken"
     """Somebody changed the number after it was read; theirs stands for this tick."""
     REFUSED = "refused"
@@ -65,7 +67,8 @@ class Turn:
         """What the fleet is asked for after this turn, as far as it is known."""
         if self.decision is None or self.outcome in (Outcome.OVERTAKEN, Outcome.UNANSWERED):
             return None
-        return self.decision.replicas if self.outcome is Outcome.RESCALED else self.decision.desired
+        written = self.outcome in (Outcome.RESCALED, Outcome.RAISED)
+        return self.decision.replicas if written else self.decision.desired
 
     @property
     def is_held_blind(self) -> bool:
@@ -82,28 +85,45 @@ async def turn(fleet: Fleet, history: History, policy: ScalingPolicy, *, shadow:
     except RefusedError as error:
         return Turn(history, Outcome.REFUSED, problem=str(error), kind=_kind(error), right=error.right)
     except NotObservedError as error:
-        return Turn(history, Outcome.BLIND, problem=str(error), kind=_kind(error))
+        blind = Turn(history, Outcome.BLIND, problem=str(error), kind=_kind(error))
+        known = error.seen if isinstance(error, MetricsNotObservedError) and not shadow else None
+        return await _unmeasured(fleet, known, policy, blind) if known else blind
     done = history.activity(seen, policy)
     decision = judge(seen, done, history, policy)
     if shadow or not decision.changes:
         outcome = Outcome.SHADOWED if decision.changes else Outcome.UNCHANGED
         return Turn(history.after(seen, done, decision, policy), outcome, seen, decision)
-    problem = kind = right = ""
+    written = await _written(fleet, Turn(history, Outcome.RESCALED, seen, decision), decision)
+    made = decision
+    if written.outcome is not Outcome.RESCALED:
+        made = replace(decision, replicas=decision.desired, clips=(*decision.clips, written.outcome.value))
+    return replace(written, history=history.after(seen, done, made, policy))
+
+
+async def _unmeasured(fleet: Fleet, known: Observation, policy: ScalingPolicy, blind: Turn) -> Turn:
+    """Of the target alone only a rise is decided, and nothing remembered: what was not measured teaches nothing."""
+    decision = decide_unmeasured(known, blind.history, policy)
+    if decision is None:
+        return blind
+    raised = await _written(
+        fleet, replace(blind, outcome=Outcome.RAISED, observation=known, decision=decision), decision
+    )
+    return blind if raised.outcome is Outcome.WITHHELD else raised
+
+
+async def _written(fleet: Fleet, turn: Turn, decision: Decision) -> Turn:
+    """The turn, if its write is made, or what became of it."""
     try:
         await fleet.scale(decision.desired, decision.replicas)
-        outcome = Outcome.RESCALED
     except OvertakenError as error:
-        outcome, problem, kind = Outcome.OVERTAKEN, str(error), _kind(error)
+        return replace(turn, outcome=Outcome.OVERTAKEN, problem=str(error), kind=_kind(error))
     except WithheldError as error:
-        outcome, problem, kind = Outcome.WITHHELD, str(error), error.kind
+        return replace(turn, outcome=Outcome.WITHHELD, problem=str(error), kind=error.kind)
     except RefusedError as error:
-        outcome, problem, kind, right = Outcome.REFUSED, str(error), _kind(error), error.right
+        return replace(turn, outcome=Outcome.REFUSED, problem=str(error), kind=_kind(error), right=error.right)
     except NotObservedError as error:
-        outcome, problem, kind = Outcome.UNANSWERED, str(error), _kind(error)
-    made = decision
-    if outcome is not Outcome.RESCALED:
-        made = replace(decision, replicas=decision.desired, clips=(*decision.clips, outcome.value))
-    return Turn(history.after(seen, done, made, policy), outcome, seen, decision, problem, kind, right)
+        return replace(turn, outcome=Outcome.UNANSWERED, problem=str(error), kind=_kind(error))
+    return turn
 
 
 def _kind(error: ClusterError) -> str:

@@ -220,7 +220,7 @@ class Figures:
         self.gauges["preheat_sample_age_seconds"] = seen.time - min(times) if seen and times else None
         self.gauges["preheat_replicas_ready"] = len(ready) if seen else None
         self.gauges["preheat_replicas_desired"] = seen.desired if seen else None
-        if seen:
+        if seen and turn.outcome is not Outcome.RAISED:
             self.gauges["preheat_last_observed_timestamp_seconds"] = seen.time
 
     def _follow_decision(self, turn: Turn, tick_seconds: float) -> None:
@@ -267,7 +267,7 @@ class Figures:
             yield name, (label,) if label else (), times
 
 
-_WRITES: Final = (Outcome.RESCALED, Outcome.OVERTAKEN, Outcome.REFUSED, Outcome.UNANSWERED)
+_WRITES: Final = (Outcome.RESCALED, Outcome.RAISED, Outcome.OVERTAKEN, Outcome.REFUSED, Outcome.UNANSWERED)
 
 
 class Durations:

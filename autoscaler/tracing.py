@@ -26,7 +26,7 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 SPOKEN: Final = "http/protobuf"
 SPAN: Final = "decision"
-FAILED: Final = frozenset({Outcome.BLIND, Outcome.REFUSED, Outcome.UNANSWERED})
+FAILED: Final = frozenset({Outcome.BLIND, Outcome.RAISED, Outcome.REFUSED, Outcome.UNANSWERED})
 
 Value = str | bool | int | float | tuple[str, ...]
 

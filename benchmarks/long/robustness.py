@@ -19,13 +19,14 @@ from benchmarks.parts.days import DAY_SECONDS
 from benchmarks.parts.page import commit, written
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.observation import Observation
+from policies.scaling.policy import decide_unmeasured
 from policies.scaling.resource import Objectives
 from simulations.laboratory.candidates import candidates
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import Changing, Constant
 from simulations.model.conditions import Conditions, Rollout, Scraping
 from simulations.model.engine import shipped_engine
-from simulations.replay import Policy, Replay
+from simulations.replay import Policy, Preheat, Replay
 from simulations.traces import Trace, shipped_trace
 
 BEGIN: Final = "<!-- robustness: written by make bench-robustness -->"
@@ -86,12 +87,17 @@ class Hindered(ABC):
         """What it decides meanwhile."""
 
 
-class Held(Hindered):
-    """One that is shown nothing, and so decides nothing: as with Prometheus away."""
+class Unmeasured(Hindered):
+    """One for which Prometheus is away: the laws of others decide nothing, ours what it does of the target alone."""
 
     def hindered(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
         desired = observation.desired
-        return Decision(observation.time, desired, desired, desired, Binding.HOLD, "blind"), state
+        raised = None
+        if isinstance(self.policy, Preheat):
+            pods = tuple(replace(pod, sample=None) for pod in observation.pods)
+            bare = replace(observation, pods=pods, problems=("Prometheus is away",))
+            raised = decide_unmeasured(bare, state, self.policy.policy)
+        return raised or Decision(observation.time, desired, desired, desired, Binding.HOLD, "blind"), state
 
 
 class Bounded(Hindered):
@@ -169,7 +175,7 @@ STORIES: Final = (
     Story(
         "Prometheus away for 30 minutes, twice the load meanwhile",
         _during(AFTER, lambda at: 2 * ordinary(at)),
-        around=lambda policy: Held(policy, EVENT, 1800.0),
+        around=lambda policy: Unmeasured(policy, EVENT, 1800.0),
     ),
     Story(
         "no GPUs to be had for an hour, twice the load meanwhile",

@@ -19,6 +19,8 @@ class Binding(StrEnum):
     CEILING = "ceiling"
     ROOM = "room"
     HOLD = "hold"
+    UNMEASURED = "unmeasured"
+    """Nothing is measured, and more was wished for in the hour before."""
     AWAKE = "awake"
     """It was asked for lately, or not watched being idle for long enough to rest."""
     IDLE = "idle"

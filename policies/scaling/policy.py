@@ -2,7 +2,8 @@
 
 Four needs are reckoned and the greatest is the wish: the demand foreseen at the lead time, the demand now, the
 queue that must be worked off, and what the KV cache and the time per output token show. A forecast can only
-raise. Then the wish is damped on its way down and bounded.
+raise. Then the wish is damped on its way down and bounded. While nothing is measured a fleet keeps what it has, and
+after a while goes back up to what the hour before wished for at most: it may have come back unseen.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
-from policies.scaling.history import History, row_of
+from policies.scaling.history import TIME, WANTED, History, row_of
 from policies.scaling.lead_time import LeadTime, prior_seconds
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.sentences import told
@@ -25,7 +26,7 @@ from policies.scaling.series import ARRIVALS, SECONDS
 from policies.scaling.settings import ScalingPolicy
 from policies.scaling.supply import Supply, supply
 
-__all__ = ["ScalingPolicy", "decide", "judge"]
+__all__ = ["ScalingPolicy", "decide", "decide_unmeasured", "judge"]
 
 ROUNDING = 1e-9
 """Taken off before rounding up, so that 3.0000000000000004 replicas are three on every machine."""
@@ -47,6 +48,12 @@ class Need:
 def decide(now: Observation, history: History, policy: ScalingPolicy) -> Decision:
     """How many replicas to ask for now."""
     return judge(now, history.activity(now, policy), history, policy)
+
+
+def decide_unmeasured(now: Observation, history: History, policy: ScalingPolicy) -> Decision | None:
+    """Of a target whose metrics are away, as Kubernetes alone shows it: a rise, or nothing."""
+    decision = decide(now, history, policy)
+    return decision if decision.replicas > now.desired else None
 
 
 def judge(now: Observation, done: Activity | None, history: History, policy: ScalingPolicy) -> Decision:
@@ -72,7 +79,7 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
             capacity = _no_worse_than_shown(capacity, now, done, present, policy)
         capacity = capacity.filled(history.utilisation.value)
         needs = _needs(now, done, capacity, present, forecast, coming, horizon, policy)
-        need = max([need, *needs], key=lambda each: each.whole)
+        need = max([need, *needs, *_before_the_dark(now, history, policy)], key=lambda each: each.whole)
     if rests:
         # Means over the last minutes still tell of requests that are long answered.
         need = Need(0.0, Binding.IDLE, sentences.resting(now, policy.idle_seconds))
@@ -198,6 +205,18 @@ def _needs(
         evidence = f"the fullest KV cache is {max(usage):.0%} full and {arriving}"
         needs.append(Need(sum(usage) / policy.kv_cache_margin, Binding.KV_CACHE, evidence))
     return needs
+
+
+def _before_the_dark(now: Observation, history: History, policy: ScalingPolicy) -> list[Need]:
+    """The greatest wish that is remembered, once nothing at all has been measured for a while."""
+    if now.ready_samples or len(history.recent) == 0:
+        return []
+    dark_seconds = now.time - float(history.recent[-1, TIME])
+    if dark_seconds < policy.unmeasured_seconds:
+        return []
+    greatest = float(history.ticks[:, WANTED].max(initial=0.0))
+    evidence = f"nothing was measured for {sentences.duration(dark_seconds)}, and {greatest:.0f} were wanted before"
+    return [Need(greatest, Binding.UNMEASURED, evidence)]
 
 
 def _running(now: Observation) -> float:

@@ -46,6 +46,8 @@ class ScalingPolicy:
     """Between two samples; a longer one is a gap, over which rates mean little."""
     carry_seconds: float = 60.0
     """How old a pod's sample may be to stand in for one that was not scraped: as old as one may be to be fresh."""
+    unmeasured_seconds: float = 120.0
+    """Without a single sample: longer than a Prometheus takes to be replaced by its twin."""
     warm_up_seconds: float = 60.0
     """A pod's first minute compiles and fills caches: it teaches nothing of capacity."""
 

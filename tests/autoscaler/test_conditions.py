@@ -74,6 +74,7 @@ def cut(limit: Limit) -> Turn:
     return replace(decided(binding=Binding.ROOM, clips=("cut from 9 to 5: full",)), observation=seen)
 
 
+RAISED = replace(RESCALED, outcome=Outcome.RAISED, problem="down", kind="prometheus")
 NO_PROMQL = "prometheus.arrivals (x() could not be read: parse error"
 HOMELESS = Pod("p", PodStage.UNSCHEDULABLE, START)
 
@@ -84,6 +85,8 @@ HOMELESS = Pod("p", PodStage.UNSCHEDULABLE, START)
         (failed(Outcome.BLIND, "prometheus"), "Ready False MetricsUnavailable"),
         (failed(Outcome.BLIND, "prometheus"), "MetricsAvailable False Unavailable"),
         (failed(Outcome.BLIND, "kubernetes"), "MetricsAvailable Unknown NotAsked"),
+        (RAISED, "Ready False MetricsUnavailable"),
+        (RAISED, "MetricsAvailable False Unavailable"),
         (failed(Outcome.REFUSED, "refused", right="list pods"), "Ready False MissingRight"),
         (failed(Outcome.REFUSED, "target-not-found"), "Ready False TargetNotFound"),
         (saw(problems=("stale",)), "MetricsAvailable False Incomplete"),
@@ -133,6 +136,13 @@ def test_what_a_blind_turn_does_not_see_keeps_what_was_known() -> None:
     assert (status.replicas, status.last_decisions) == (before.replicas, before.last_decisions)
     assert status.reason == "MetricsUnavailable"
     assert told(status)["Learning"] == ("True", "TooLittleSeen")
+
+
+def test_a_rise_in_the_dark_is_among_the_decisions_and_its_replicas_are_told() -> None:
+    status = after(RAISED)
+    assert [each.after for each in status.last_decisions] == [DECIDED.replicas]
+    assert status.replicas is not None
+    assert status.replicas.wanted == DECIDED.replicas
 
 
 def test_five_decisions_are_kept_newest_first() -> None:

@@ -52,6 +52,12 @@ HALF_SEEN = Observation(1.0, 3, (Pod("a", PodStage.READY, 0.0),))
             "holds: it is down",
         ),
         (
+            Turn(EMPTY, Outcome.RAISED, SEEN, DECIDED, problem="it is down", kind="prometheus"),
+            3,
+            "RaisedUnmeasured",
+            "it is down: goes from 3 to 5",
+        ),
+        (
             Turn(EMPTY, Outcome.REFUSED, problem="no right", kind="refused", right="patch x/scale"),
             3,
             "MissingRight",

@@ -185,6 +185,25 @@ async def test_without_trouble_it_shrinks_in_the_turns_that_trouble_is_given(sta
     assert event["involvedObject"]["name"] == "vllm-llama"
 
 
+async def test_prometheus_away_for_long_brings_back_what_the_hour_before_wanted(stack: Stack) -> None:
+    stack.rate = 60.0
+    target = await stack.target(replicas=6)
+    await stack.turns(target, 12, until=lambda: stack.replicas < 6)
+    few = stack.replicas
+    assert few < 6
+    stack.prometheus.faults.broken_connections = 10_000
+    await stack.turns(target, 1)
+    assert stack.replicas == few
+    await stack.turns(target, 2)
+    assert stack.replicas == 6
+    (said,) = [each for each in stack.events if each.reason == "RaisedUnmeasured"]
+    assert said.is_warning
+    assert "6 were wanted before" in said.message
+    stack.prometheus.faults.broken_connections = 0
+    await stack.turns(target, RECOVERY_TURNS, until=lambda: stack.replicas < 6)
+    assert stack.replicas < 6
+
+
 async def test_a_passing_conflict_is_written_again_within_the_turn(stack: Stack) -> None:
     target = await stack.target(replicas=SIZE)
     stack.api.faults = [Fault(409, times=1, method="PATCH", path="/scale"), Fault(429, times=1, method="PATCH")]

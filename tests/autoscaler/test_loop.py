@@ -9,7 +9,7 @@ import pytest
 
 from autoscaler.fleet import MetricsNotObservedError
 from autoscaler.loop import Outcome, Turn, turn
-from cluster.errors import NotObservedError, OvertakenError, RefusedError, TargetNotFoundError
+from cluster.errors import NotObservedError, OvertakenError, RefusedError, TargetNotFoundError, WithheldError
 from policies.scaling.history import History
 from policies.scaling.observation import Observation, SampleState
 from tests.autoscaler.worlds import EMPTY, World, policy, with_problem, with_states
@@ -91,6 +91,64 @@ async def test_who_cannot_be_seen_is_held_told_and_found_again(fault: NotObserve
     assert story.world.writes == []
     await story.turns(SHRINKS_WITHIN)
     assert story.world.replicas < 6
+
+
+def lull() -> Story:
+    """A fleet that has shrunk with its load, whose metrics then go away."""
+    return Story(World(replicas=6, rate=40.0))
+
+
+async def metrics_away(story: Story, turns: int) -> list[Turn]:
+    """As Kubernetes still shows the target."""
+    taken = []
+    for _ in range(turns):
+        bare = with_states(*[None] * story.world.replicas)
+        whole = await World(replicas=story.world.replicas, time=story.world.time, served=story.world.served).observe(
+            None
+        )
+        story.world.faults = [MetricsNotObservedError("Prometheus is down", bare(whole))]
+        taken += await story.turns(1)
+    return taken
+
+
+async def shrunk(story: Story) -> int:
+    await story.turns(12)
+    story.world.rate = 4.0
+    for _ in range(40):
+        await story.turns(1)
+        if story.world.replicas < 5:
+            break
+    return story.world.replicas
+
+
+async def test_what_is_not_measured_for_long_goes_back_up_once_and_is_told() -> None:
+    story = lull()
+    few = await shrunk(story)
+    before = story.history
+    turns = await metrics_away(story, 12)
+    outcomes = [each.outcome for each in turns]
+    assert outcomes.count(Outcome.RAISED) == 1
+    first = outcomes.index(Outcome.RAISED)
+    assert set(outcomes[:first]) == set(outcomes[first + 1 :]) == {Outcome.BLIND}
+    raised = turns[first]
+    assert (raised.problem, raised.kind) == ("Prometheus is down", "prometheus")
+    assert raised.replicas_in_force == story.world.replicas > few
+    assert all(each.history is before for each in turns), "what was not measured teaches nothing"
+    assert turns[first - 1].decision is None
+
+
+async def test_in_the_dark_nothing_is_written_where_nothing_may_be() -> None:
+    story = lull()
+    few = await shrunk(story)
+    story.shadow = True
+    assert {each.outcome for each in await metrics_away(story, 12)} == {Outcome.BLIND}
+    story.shadow = False
+    story.world.write_faults = [WithheldError("it is paused", kind="paused")] * 4
+    assert {each.outcome for each in await metrics_away(story, 4)} == {Outcome.BLIND}
+    story.world.write_faults = [RefusedError("no right", right="patch deployments/scale")]
+    (refused,) = await metrics_away(story, 1)
+    assert (refused.outcome, refused.right) == (Outcome.REFUSED, "patch deployments/scale")
+    assert story.world.replicas == few
 
 
 async def test_a_gap_in_sight_must_be_covered_again_before_anything_shrinks() -> None:

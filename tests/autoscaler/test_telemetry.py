@@ -101,6 +101,14 @@ async def test_what_is_not_seen_keeps_no_number_from_before_and_counters_stay() 
     assert page["preheat_last_observed_timestamp_seconds", "inference", "llama"] == START + 15
 
 
+async def test_a_rise_in_the_dark_is_a_write_and_no_look() -> None:
+    raised = Turn(EMPTY, Outcome.RAISED, await seen(), decision(), problem="down", kind="prometheus")
+    page = told(raised)
+    assert page["preheat_scale_writes_total", "inference", "llama", "raised"] == 1
+    assert page["preheat_errors_total", "inference", "llama", "prometheus"] == 1
+    assert ("preheat_last_observed_timestamp_seconds", "inference", "llama") not in page
+
+
 async def test_every_metric_of_the_table_is_on_the_page_as_declared() -> None:
     telemetry, figures = Telemetry("0"), Figures("inference", "llama")
     telemetry.targets.append(figures)
