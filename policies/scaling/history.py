@@ -231,7 +231,7 @@ class History:
         capacity, level = self.capacity(policy), self.since(observation.time, policy.level_seconds, None, policy)
         if capacity is None or level is None:
             return self
-        load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.drain_seconds
+        load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.ttft_objective_seconds
         # Where buckets leave it open who was late, half of them were.
         late = (1.0 - (share.low + share.high) / 2) * done.first_tokens
         return replace(
@@ -304,7 +304,7 @@ class History:
             fewest=max(1, policy.min_replicas),
             most=policy.max_replicas,
             step_seconds=step,
-            drain_seconds=policy.drain_seconds,
+            ttft_objective_seconds=policy.ttft_objective_seconds,
         )
         times = past.fine_times()
         # The first bins lack the past that a held wish looks back on.

@@ -1,8 +1,10 @@
 """The share of requests that are late at a given load: learnt from the target's own counters, a prior elsewhere.
 
-The load is a pressure, (arrivals + backlog ÷ drain) ÷ (replicas · capacity): 1 where `policies.scaling.capacity` holds
-the replicas to be full. What its model leaves out (bursts within a minute, uneven routing, the margins it takes) is
-what is learnt here.
+The load is a pressure, (arrivals + backlog ÷ the TTFT objective) ÷ (replicas · capacity): 1 where
+`policies.scaling.capacity` holds the replicas to be full. A backlog that is not worked off within the objective makes
+everybody late, however few arrive by then: spread over longer, it would teach that a full fleet is late, and lock out
+for days what one step did. What the model of capacity leaves out (bursts within a minute, uneven routing, the margins
+it takes) is what is learnt here.
 """
 
 from __future__ import annotations

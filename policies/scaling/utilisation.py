@@ -29,11 +29,11 @@ USE: Final = 0.5
 """Of the misses that the objective allows, how many to aim for: tomorrow is worse than yesterday as often as better."""
 LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
-PRIOR_UTILISATION: Final = 1.05
+PRIOR_UTILISATION: Final = 1.15
 """Where a replica takes three minutes to start, the objective allows 1 % of misses and replicas are many."""
-PRIOR_UNSEEN: Final = 0.12
-"""Taken off while nothing was seen of the traffic, and less the less the prior weighs: of a first hour it is not even
-known how well it can be foreseen."""
+PRIOR_UNSEEN: Final = 0.24
+"""Taken off while nothing was seen of the traffic, and less by the square of what the prior weighs: of a first hour it
+is not even known how well it can be foreseen, of a first half day it is."""
 PRIOR_PER_DOUBLING: Final = 0.1
 """Taken off where it takes twice as long, for more can happen meanwhile; and again for each time as much."""
 PRIOR_ALLOWED: Final = 0.01
@@ -126,7 +126,7 @@ def _prior(allowed: float, lead_ratio: float, mean_replicas: float, unseen: floa
     emptiest, fullest = PRIOR_LIMITS
     by_lead = -PRIOR_PER_DOUBLING * log2(lead_ratio)
     by_misses = PRIOR_PER_MISSES * log(allowed / PRIOR_ALLOWED)
-    one = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_UNSEEN * unseen + by_lead + by_misses))
+    one = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_UNSEEN * unseen**2 + by_lead + by_misses))
     return one * min(PRIOR_WHOLE_MOST, 1.0 + PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
 
 
@@ -152,7 +152,7 @@ def imagine(
     fewest: int,
     most: int,
     step_seconds: float,
-    drain_seconds: float,
+    ttft_objective_seconds: float,
 ) -> Imagined:
     """What would have been late at each of UTILISATIONS, had what was foreseen been planned for.
 
@@ -166,7 +166,7 @@ def imagine(
     ready = _trailing(ordered, lead_bins + 1, np.minimum)
     walk = np.cumsum((loads - ready * hardest) * step_seconds, axis=1)
     backlog = walk - np.minimum(0.0, np.minimum.accumulate(walk, axis=1))
-    pressure = (loads + backlog / drain_seconds) / (ready * capacity)
+    pressure = (loads + backlog / ttft_objective_seconds) / (ready * capacity)
     share = np.interp(pressure.ravel(), PRESSURES, curve).reshape(pressure.shape)
     requests = loads * step_seconds
     return Imagined(share * requests, requests)
