@@ -52,8 +52,11 @@ class ForecastFit:
         return np.asarray(expected + max(0.0, self.error) * np.sqrt(expected * self.mean), np.float64)
 
     def uppers(self, past: Past, views: Sequence[View]) -> NDArray[np.float64]:
-        """The quantile that would have been foreseen at the end of each fine bin; NaN without an opinion."""
-        return self.upper(views[self.view].ahead(past, self.horizon_seconds))
+        """The quantile that would have been foreseen at the end of each fine bin; NaN where no view had an opinion."""
+        expected = views[self.view].ahead(past, self.horizon_seconds)
+        if self.view:  # as `foresee` has it: where the believed one has no past yet, the first speaks
+            expected = np.where(np.isnan(expected), views[0].ahead(past, self.horizon_seconds), expected)
+        return self.upper(expected)
 
 
 def fit(

@@ -55,6 +55,20 @@ def test_a_daily_rise_is_foreseen_by_the_season_before_it_begins() -> None:
     assert forecast.expected > 1.4 * LastValue(120.0).ahead(seen, 0.0)[-1]
 
 
+def test_where_a_season_has_no_past_yet_the_level_stands_in_for_what_it_would_have_said() -> None:
+    """On the second morning yesterday is known, and of yesterday nothing: it is imagined all the same."""
+    seen, now = past(daily, 1, noise=0.05, until=9 * 3600)
+    found = fitted(seen, now, horizon=600.0)
+    believed = POLICY.views[found.view]
+    assert believed.name == "seasonal-day"
+    own = found.upper(believed.ahead(seen, found.horizon_seconds))
+    unknown = np.isnan(own)
+    assert unknown.mean() > 0.5
+    uppers = found.uppers(seen, POLICY.views)
+    assert np.isnan(uppers).sum() <= 1
+    assert uppers[~unknown] == pytest.approx(own[~unknown])
+
+
 def test_a_rise_is_drawn_on_from_the_present_level_and_damped() -> None:
     per_second = 1 / 300
     seen, _ = past(lambda at: 2.0 + per_second * at, 1 / 24)
