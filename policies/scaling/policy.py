@@ -208,8 +208,8 @@ def _needs(
 
 
 def _before_the_dark(now: Observation, history: History, policy: ScalingPolicy) -> list[Need]:
-    """The greatest wish that is remembered, once nothing at all has been measured for a while."""
-    if now.ready_samples or len(history.recent) == 0:
+    """The greatest wish that is remembered, once nothing at all has been measured for a while; who rests sleeps on."""
+    if now.ready_samples or now.desired == 0 or len(history.recent) == 0:
         return []
     dark_seconds = now.time - float(history.recent[-1, TIME])
     if dark_seconds < policy.unmeasured_seconds:

@@ -117,6 +117,16 @@ def test_what_limits_a_fleet_that_is_measured_limits_one_that_is_not() -> None:
     assert decide_unmeasured(dark, story.history, replace(story.policy, max_replicas=dark.desired)) is None
 
 
+def test_who_rests_at_zero_sleeps_on_in_the_dark() -> None:
+    story = Story(steps((0, 6.0), (0.5, 0.0)), policy(min_replicas=0), start=3).settled().tell(1.4 * HOUR)
+    last = story.observations[-1]
+    assert story.replicas[-1] == 0
+    assert max(each.wanted for each in story.decisions if each.time > last.time - HOUR) > 1
+    draining = replace(in_the_dark(story.observations[0]), time=last.time + 600, desired=0)
+    assert decide_unmeasured(draining, story.history, story.policy) is None
+    assert decide_unmeasured(replace(draining, desired=1), story.history, story.policy) is not None
+
+
 def test_a_schedule_is_kept_in_the_dark() -> None:
     story = Story(steps((0, 4.0)), policy(), start=2).settled().tell(HOUR)
     dark = in_the_dark(replace(story.observations[-1], time=story.observations[-1].time + 15))
