@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -93,37 +93,32 @@ async def test_who_cannot_be_seen_is_held_told_and_found_again(fault: NotObserve
     assert story.world.replicas < 6
 
 
-def lull() -> Story:
-    """A fleet that has shrunk with its load, whose metrics then go away."""
-    return Story(World(replicas=6, rate=40.0))
-
-
-async def metrics_away(story: Story, turns: int) -> list[Turn]:
-    """As Kubernetes still shows the target."""
-    taken = []
-    for _ in range(turns):
-        bare = with_states(*[None] * story.world.replicas)
-        whole = await World(replicas=story.world.replicas, time=story.world.time, served=story.world.served).observe(
-            None
-        )
-        story.world.faults = [MetricsNotObservedError("Prometheus is down", bare(whole))]
-        taken += await story.turns(1)
-    return taken
-
-
-async def shrunk(story: Story) -> int:
+async def lull() -> Story:
+    """A fleet that has shrunk with its load."""
+    story = Story(World(replicas=6, rate=40.0))
     await story.turns(12)
     story.world.rate = 4.0
     for _ in range(40):
         await story.turns(1)
         if story.world.replicas < 5:
             break
-    return story.world.replicas
+    return story
+
+
+async def metrics_away(story: Story, turns: int) -> list[Turn]:
+    """With Prometheus down, and the target as Kubernetes still shows it."""
+    taken = []
+    for _ in range(turns):
+        whole = await replace(story.world, faults=[]).observe(None)
+        bare = with_states(*[None] * story.world.replicas)(whole)
+        story.world.faults = [MetricsNotObservedError("Prometheus is down", bare)]
+        taken += await story.turns(1)
+    return taken
 
 
 async def test_what_is_not_measured_for_long_goes_back_up_once_and_is_told() -> None:
-    story = lull()
-    few = await shrunk(story)
+    story = await lull()
+    few = story.world.replicas
     before = story.history
     turns = await metrics_away(story, 12)
     outcomes = [each.outcome for each in turns]
@@ -138,8 +133,8 @@ async def test_what_is_not_measured_for_long_goes_back_up_once_and_is_told() -> 
 
 
 async def test_in_the_dark_nothing_is_written_where_nothing_may_be() -> None:
-    story = lull()
-    few = await shrunk(story)
+    story = await lull()
+    few = story.world.replicas
     story.shadow = True
     assert {each.outcome for each in await metrics_away(story, 12)} == {Outcome.BLIND}
     story.shadow = False

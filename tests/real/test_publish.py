@@ -200,7 +200,8 @@ def test_it_is_known_whom_hpas_ask(registry: Registry, tmp_path: Path) -> None:
     expired = replace(registry, port=free_ports(1)[0], cert=cert, key=key, authority=authority)
     with published(expired, is_trusted=False):
         is_said("mend what its APIService names, such as an expired certificate")
-        assert "x509: certificate has expired" in condition(control_plane.api.get(PATH), "Available")["message"]
+        (available,) = control_plane.api.get(PATH)["status"]["conditions"]
+        assert "x509: certificate has expired" in available["message"]
 
 
 def test_the_program_publishes_and_somebody_elses_hpa_scales(
