@@ -196,6 +196,8 @@ async def ask(
                             request.first_tokens = chunk["usage"]["completion_tokens"]
                             if hang_up is HangUp.AFTER_FIRST_TOKEN:
                                 limit.reschedule(asyncio.get_running_loop().time() + patience)
+                                # Reads no further: whoever parses what is not used leaves late.
+                                await asyncio.Event().wait()
                     else:
                         request.generation_tokens = chunk["usage"]["completion_tokens"]
         request.ending = Ending.FINISHED
