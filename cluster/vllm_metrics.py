@@ -113,8 +113,6 @@ E2E_EDGES: Final = (
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
 QUEUE_EDGES: Final = E2E_EDGES
-PROMPT_LENGTH_EDGES: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
-"""vLLM carries these on, in steps of 1, 2, 5, up to the model's longest context."""
 
 
 def edges_around(objective: float, edges: Iterable[float]) -> tuple[float, float]:

@@ -37,8 +37,6 @@ EDGES = {
     "vllm:inter_token_latency_seconds": vllm_metrics.INTER_TOKEN_EDGES,
     "vllm:e2e_request_latency_seconds": vllm_metrics.E2E_EDGES,
     "vllm:request_queue_time_seconds": vllm_metrics.QUEUE_EDGES,
-    # The recorded model's longest context is 2,048 tokens: there these edges end.
-    "vllm:request_prompt_tokens": vllm_metrics.PROMPT_LENGTH_EDGES,
 }
 
 

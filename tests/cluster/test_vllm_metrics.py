@@ -193,7 +193,6 @@ def test_a_page_of_something_else_is_no_sample() -> None:
         ("vllm:inter_token_latency_seconds", vllm_metrics.INTER_TOKEN_EDGES),
         ("vllm:request_queue_time_seconds", vllm_metrics.QUEUE_EDGES),
         ("vllm:e2e_request_latency_seconds", vllm_metrics.E2E_EDGES),
-        ("vllm:request_prompt_tokens", vllm_metrics.PROMPT_LENGTH_EDGES),
     ],
 )
 def test_the_edges_that_simulations_use_are_vllms_own(family: str, edges: tuple[float, ...]) -> None:

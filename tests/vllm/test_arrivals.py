@@ -55,7 +55,7 @@ def leave(hang_up: HangUp) -> Load:
         seconds=2 * LEAVERS / 100,
         requests_per_second=steady(100),
         most_requests_per_second=100,
-        generation_tokens=(1800, 1800),
+        generation_tokens=(7500, 7500),
         hang_ups=((hang_up, 1.0),),
         patience_seconds=0.5,
         most_requests=LEAVERS,

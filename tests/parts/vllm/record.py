@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.checkout import ROOT
 from tests.parts.vllm.client import HangUp, Ledger, Load, run, steady
 from tests.parts.vllm.install import REQUIREMENTS, Installation, installed
-from tests.parts.vllm.server import Server, metrics_page, serving, warm_up
+from tests.parts.vllm.server import CONTEXT_TOKENS, Server, metrics_page, serving, warm_up
 
 OPTIONS = ROOT / "tests" / "data" / "vllm_options.json"
 METRIC_NAMES = ROOT / "tests" / "data" / "vllm_metric_names.json"
@@ -70,7 +70,7 @@ def metric_names(server: Server, idle_page: str, loaded_page: str) -> dict[str, 
     return {
         "vllm": version(),
         # Bucket edges of lengths go up to the longest context of the model.
-        "max_model_len": 2048,
+        "max_model_len": CONTEXT_TOKENS,
         "post_routes": post_routes(server),
         "metrics": {
             name: {**(loaded.get(name) or idle[name]), "shown_when_idle": name in idle}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,10 @@ BOOT_LIMIT_SECONDS = 300.0
 
 KV_CACHE_BYTES = 32 * 1024 * 1024
 """8,192 tokens of the tiny model: little enough that a test can fill it."""
+
+CONTEXT_TOKENS = 8000
+"""Four times what the model says of itself, and nearly all of the cache. An answer of this length takes half a minute
+even alone: a client that hangs up has then left before its end, however late the machine lets it."""
 
 MAX_RUNNING = 16
 """Requests in one batch; the seventeenth waits."""
@@ -49,7 +54,8 @@ def start(installation: Installation, *, core: int, folder: Path, options: tuple
         "--enforce-eager",
         "--kv-cache-memory-bytes", str(KV_CACHE_BYTES),
         "--block-size", "32",
-        "--max-model-len", "2048",
+        "--max-model-len", str(CONTEXT_TOKENS),
+        "--hf-overrides", json.dumps({"max_position_embeddings": CONTEXT_TOKENS}),
         "--max-num-seqs", str(MAX_RUNNING),
         # Prompts of the tests are random, but a cache hit would make a prompt cheaper than it is counted.
         "--no-enable-prefix-caching",
