@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from time import monotonic
 
 import pytest
 
-from cluster.prometheus import Prometheus
 from cluster.prometheus_queries import PodAddress, TargetPods
-from cluster.prometheus_readings import Reading
 from cluster.vllm_metrics import sample_of_page
 from policies.scaling.observation import PodSample, SampleState
-from policies.scaling.resource import Objectives, PrometheusLabels
-from policies.scaling.resource import Prometheus as Settings
+from policies.scaling.resource import PrometheusLabels
+from tests.cluster.prometheus_world import NOW, OBJECTIVES, World, world
 from tests.stand_ins import vllm_pages
-from tests.stand_ins.prometheus import StandInPod, StandInPrometheus
+from tests.stand_ins.prometheus import StandInPod
 from tests.stand_ins.vllm_pages import page, showing, without
 
-OBJECTIVES = Objectives(ttft_seconds=2.0, tpot_seconds=0.06, attainment=0.99)
-NOW = 1_800_000_000.0
-
-
-class Clock:
-    """The server's; ours is what a test hands to `samples`."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class World:
-    """A server with pods, and Preheat's view of it."""
-
-    def __init__(self, server: StandInPrometheus, clock: Clock) -> None:
-        self.server, self.clock = server, clock
-        self.prometheus = Prometheus(Settings(url=server.url))
-        self.last: Mapping[str, Reading] = {}
-
-    def run(self, name: str, text: str | None, **labels: str) -> None:
-        """A pod that shows a page, with its own labels if any are given."""
-        ip = f"10.0.0.{len(self.server.pods) + 1}"
-        self.server.pods.append(StandInPod("inference", name, ip, text, labels or None))
-
-    def asked(self, **settings: object) -> TargetPods:
-        pods = [PodAddress(pod.namespace, pod.name, pod.ip) for pod in self.server.pods]
-        return replace(TargetPods(pods, OBJECTIVES), **settings)  # type: ignore[arg-type]
-
-    async def look(self, target: TargetPods | None = None, **targets: TargetPods) -> Reading:
-        """One sweep; the reading of the only target, or of the first."""
-        everything = targets or {"t": target or self.asked()}
-        self.last = await self.prometheus.samples(everything, self.clock.now, previous=self.last)
-        return next(iter(self.last.values()))
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    clock = Clock()
-    with StandInPrometheus(clock=clock) as server:
-        world = World(server, clock)
-        yield world
-        world.prometheus.close()
+__all__ = ["world"]
 
 
 def by_page(text: str) -> PodSample:
@@ -436,71 +389,6 @@ async def test_a_pod_that_cannot_be_scraped_any_more_is_absent_not_idle(world: W
     world.clock.now += 15
     reading = await world.look()
     assert reading.samples["a"].state is SampleState.ABSENT
-
-
-async def test_a_router_may_count_the_arrivals(world: World) -> None:
-    world.run("a", page("loaded"))
-    router = 'router_requests_total{code="200"} 7\nrouter_requests_total{code="500"} 2\n'
-    world.server.pods.append(StandInPod("edge", "router", "10.1.0.1", router))
-    pods = world.asked().pods[:1]
-    first = await world.look(
-        t=TargetPods(pods, OBJECTIVES, arrivals="router_requests_total # all of them"),
-        other=TargetPods(pods, OBJECTIVES, arrivals='router_requests_total{code="500"}'),
-        none=TargetPods(pods, OBJECTIVES),
-    )
-    assert first.arrivals_total == 9.0
-    assert world.last["other"].arrivals_total == 2.0
-    assert world.last["none"].arrivals_total is None
-    assert all(reading.problems == () for reading in world.last.values())
-
-
-async def test_a_router_that_starts_anew_or_comes_up_is_no_flood(world: World) -> None:
-    world.run("a", page("loaded"))
-    pods = world.asked().pods
-    target = TargetPods(pods, OBJECTIVES, arrivals="routed_total")
-    routers = [StandInPod("edge", f"router-{n}", f"10.1.0.{n}", "routed_total 1000\n") for n in range(2)]
-    world.server.pods += routers
-    totals = [(await world.look(target)).arrivals_total]
-    for first, second in ((1007, 1001), (3, 1001), (5, None), (5, 1004)):
-        for router, counted in zip(routers, (first, second), strict=True):
-            router.page = None if counted is None else f"routed_total {counted}\n"
-        world.clock.now += 15
-        totals.append((await world.look(target)).arrivals_total)
-    world.server.pods.append(StandInPod("edge", "router-2", "10.1.0.2", "routed_total 500\n"))
-    world.clock.now += 15
-    totals.append((await world.look(target)).arrivals_total)
-    assert totals == [2000.0, 2008.0, 2011.0, 2013.0, 2016.0, 2016.0]
-
-
-async def test_arrivals_that_are_no_number_are_unknown_and_said(world: World) -> None:
-    world.run("a", page("loaded") + "routed_total NaN\n")
-    reading = await world.look(world.asked(arrivals="routed_total"))
-    assert reading.arrivals_total is None
-    assert len(reading.problems) == 1
-
-
-async def test_one_wrong_query_for_arrivals_spoils_no_other(world: World) -> None:
-    world.run("a", page("loaded"))
-    pods = world.asked().pods
-    targets = {f"t{n}": TargetPods(pods, OBJECTIVES, arrivals="sum(up)") for n in range(9)}
-    targets["wrong"] = TargetPods(pods, OBJECTIVES, arrivals="sum(up")
-    await world.look(**targets)
-    assert [world.last[f"t{n}"].arrivals_total for n in range(9)] == [1.0] * 9
-    assert "sum(up" in world.server.queries, "it is asked as written, for what is wrong with it"
-    (problem,) = world.last["wrong"].problems
-    assert problem.startswith("prometheus.arrivals (sum(up) could not be read: Prometheus at http://127.0.0.1:")
-    assert problem.endswith("unexpected end of input")
-    before = world.prometheus.connection.errors_by_kind["refused"]
-    await world.look(**targets)
-    assert world.prometheus.connection.errors_by_kind["refused"] == before, "it is not asked again at once"
-    assert world.last["wrong"].problems == (problem,)
-
-
-async def test_arrivals_without_a_value_are_unknown_and_said(world: World) -> None:
-    world.run("a", page("loaded"))
-    reading = await world.look(world.asked(arrivals="router_requests_total"))
-    assert reading.arrivals_total is None
-    assert reading.problems == ("prometheus.arrivals (router_requests_total) could not be read: it has no value now",)
 
 
 async def test_the_names_a_server_has_are_told_and_what_looks_like_them(world: World) -> None:

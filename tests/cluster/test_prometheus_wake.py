@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.prometheus_queries import TargetPods
-from tests.cluster.test_prometheus import OBJECTIVES, World, world
+from tests.cluster.prometheus_world import OBJECTIVES, World, world
 from tests.stand_ins.prometheus import StandInPod
 from tests.stand_ins.vllm_pages import page
 
