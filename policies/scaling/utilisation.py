@@ -6,7 +6,8 @@ time later, queued and been late. Of what comes out,
 
 - lateness that even the emptiest fleet would have had is nobody's choice: it is set against what the objective allows,
   and never taken for a reason to run emptier still, or a step that nobody foresaw would drive a fleet to its ceiling;
-- the rest is scaled by how much of what was imagined of late really was late;
+- the rest is scaled by how much of what was imagined of late really was late, no single step heard for more than it
+  can tell of that;
 - days before the last are remembered, fading, and a prior speaks as loud as a day of traffic.
 """
 
@@ -50,6 +51,9 @@ PRIOR_WIDTH: Final = 0.15
 """The prior's lateness grows by e over this much utilisation."""
 PRIOR_LATE: Final = 0.001
 """Share of requests, both late and imagined late, with which their ratio begins at 1."""
+MOST_LATE: Final = 0.2
+"""Share of the requests between two refits that the ratio counts as late at most, real and imagined: a step that nobody
+foresaw, with all late for minutes, tells little of how well ordinary days are imagined."""
 TRUTH: Final = (0.25, 2.0)
 """How far that ratio is believed."""
 
@@ -99,8 +103,9 @@ class Utilisation:
         many full ones the traffic keeps busy in the mean.
         """
         at_value = [float(np.interp(self.value, UTILISATIONS, imagined.late[:, i])) for i in np.flatnonzero(new)]
-        late = self.late * keep + self.late_since
-        imagined_late = self.imagined_late * keep + sum(at_value)
+        most_late = MOST_LATE * float(imagined.requests[new].sum())
+        late = self.late * keep + min(most_late, self.late_since)
+        imagined_late = self.imagined_late * keep + min(most_late, sum(at_value))
         past_late, past_requests = self.past_late * keep, self.past_requests * keep
         requests = float(imagined.requests.sum()) + past_requests + prior_requests
         least, most = TRUTH

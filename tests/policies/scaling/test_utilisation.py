@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from policies.scaling.lateness import Lateness
-from policies.scaling.utilisation import TRUTH, USE, UTILISATIONS, Imagined, Utilisation, imagine
+from policies.scaling.utilisation import MOST_LATE, TRUTH, USE, UTILISATIONS, Imagined, Utilisation, imagine
 
 BINS = 1440
 NONE = np.zeros(BINS, dtype=bool)
@@ -106,6 +106,18 @@ def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
     at_most = chosen(imagined, replace(Utilisation(), late_since=TRUTH[1] * expected), new=ALL, prior_requests=prior)
     beyond = chosen(imagined, replace(Utilisation(), late_since=50 * expected), new=ALL, prior_requests=prior)
     assert beyond.value == pytest.approx(at_most.value, abs=0.01)
+
+
+def test_five_minutes_in_which_all_were_late_tell_little_of_the_days_that_are_imagined() -> None:
+    ordinary = Utilisation(late=1000.0, imagined_late=1000.0)
+    step = np.arange(BINS) >= BINS - 5
+    values = {
+        share: chosen(
+            day(rising_from(1.0)), replace(ordinary, late_since=share * 500.0), new=step, prior_requests=1e4
+        ).value
+        for share in (0.0, MOST_LATE, 1.0)
+    }
+    assert values[0.0] > values[MOST_LATE] == values[1.0]
 
 
 def test_days_before_the_last_are_remembered() -> None:
