@@ -57,12 +57,19 @@ class Days:
     score_from_seconds: float
     file: str = ""
     """In the folder of recorded traces; "" for the made one."""
+    beside: str = ""
+    """Another file there, whose requests come as well for as long as both last."""
+    is_turned: bool = False
+    """Whether the last request comes first: rises become falls, and what announced a step follows it."""
     start_replicas: int = 3
     max_replicas: int = 24
 
     def trace(self, folder: Path) -> Trace:
         """With long prompts cut; a TraceError where the folder lacks it."""
-        return (read(folder / self.file) if self.file else reasoning()).clipped(CLIP_PROMPT_TOKENS)
+        found = read(folder / self.file) if self.file else reasoning()
+        if self.beside:
+            found = together(found, read(folder / self.beside))
+        return (turned(found) if self.is_turned else found).clipped(CLIP_PROMPT_TOKENS)
 
     def scenario(self, trace: Trace, cold_start_seconds: float, served: Served = USUAL) -> Scenario:
         """By how it is served, 3 s to the first token and 100 ms a token promised."""
@@ -84,12 +91,38 @@ RECORDED: Final = (
     Days("m-small", "m-small, 7 days: a daily cycle", DAY_SECONDS, "servegen_m-small_7d.csv.gz"),
 )
 HOURS: Final = (
-    Days("azure-conv", "Azure's conversations, 1 hour without a past", 0.0, "azure2023_conv.csv.gz", 4),
-    Days("azure-code", "Azure's code completion, 1 hour without a past", 0.0, "azure2023_code.csv.gz", 4),
+    Days("azure-conv", "Azure's conversations, 1 hour without a past", 0.0, "azure2023_conv.csv.gz", start_replicas=4),
+    Days(
+        "azure-code", "Azure's code completion, 1 hour without a past", 0.0, "azure2023_code.csv.gz", start_replicas=4
+    ),
 )
 REASONING: Final = Days(
     "reasoning", "a model that reasons, 2 days: answers of 1,500 tokens", DAY_SECONDS, max_replicas=60
 )
+
+OTHERWISE: Final = (
+    Days("m-mid-turned", "m-mid, the last request first", 21_600.0, RECORDED[0].file, is_turned=True),
+    Days("m-large-turned", "m-large, the last request first", DAY_SECONDS, RECORDED[1].file, is_turned=True),
+    Days("m-small-turned", "m-small, the last request first", DAY_SECONDS, RECORDED[2].file, is_turned=True),
+    Days("m-mid+m-large", "both at once, 1 day", 21_600.0, RECORDED[0].file, RECORDED[1].file, max_replicas=48),
+)
+"""Traffic that no constant was chosen on, made of what is recorded."""
+
+
+def turned(trace: Trace) -> Trace:
+    """From its last request to its first."""
+    at = trace.arrived_at_seconds[-1] - trace.arrived_at_seconds
+    return Trace.of(f"{trace.name} turned", at[::-1], trace.prompt_tokens[::-1], trace.output_tokens[::-1])
+
+
+def together(one: Trace, other: Trace) -> Trace:
+    """The requests of both, until the shorter one ends."""
+    at = np.concatenate([one.arrived_at_seconds, other.arrived_at_seconds])
+    prompts = np.concatenate([one.prompt_tokens, other.prompt_tokens])
+    outputs = np.concatenate([one.output_tokens, other.output_tokens])
+    order = np.argsort(at, kind="stable")
+    kept = order[at[order] <= min(one.arrived_at_seconds[-1], other.arrived_at_seconds[-1])]
+    return Trace.of(f"{one.name} and {other.name}", at[kept], prompts[kept], outputs[kept])
 
 
 def scaled(trace: Trace, times: float, seed: int = 1) -> Trace:
