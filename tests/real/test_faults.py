@@ -139,6 +139,36 @@ def test_prometheus_down_and_back(steady: Steady) -> None:
     assert steady.target.desired == 2
 
 
+def test_two_minutes_without_prometheus_bring_back_what_the_hour_before_wanted(steady: Steady) -> None:
+    """Somebody takes a replica away while nobody can see that it is needed."""
+    steady.turns(5, *DECIDED)  # whoever never measured anything brings nothing back
+    since = steady.number_of_turns
+    steady.prometheus.stop()
+    try:
+        steady.turns(2, "blind")
+        steady.pods.bear(1.0)  # so that the one is not drowned meanwhile
+        steady.target.set_by_hand(1)
+        steady.turns(2, "blind")
+        assert steady.target.desired == 1
+        told = steady.autoscaler.wait_line("nothing was measured for 2 min", within=180, reason="RaisedUnmeasured")
+        assert told["target"] == steady.target.key
+        assert steady.target.desired == 2
+        steady.turns(3, "blind")
+        assert steady.target.desired == 2
+    finally:
+        steady.pods.bear(RATE)
+        steady.prometheus.start()
+    raised = [turn for turn in steady.autoscaler.entries(steady.target.key)[since:] if turn["outcome"] == "raised"]
+    assert [(turn["decision"]["desired"], turn["decision"]["replicas"]) for turn in raised] == [(1, 2)]
+    wait_until(
+        lambda: [event for event in steady.target.events() if event["reason"] == "RaisedUnmeasured"],
+        within=20,
+        what="the event",
+    )
+    steady.turns(3, *DECIDED)
+    assert steady.shrunk(since) == []
+
+
 def test_prometheus_slow_to_answer(steady: Steady) -> None:
     since = steady.number_of_turns
     steady.prometheus.freeze()
