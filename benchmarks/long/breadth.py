@@ -28,7 +28,7 @@ ALL: Final = (MID, LARGE, REASONING)
 
 WAYS: Final[tuple[tuple[str, Served, tuple[Days, ...]], ...]] = (
     ("as everywhere: Llama-2-7B on an A40, 99 %, tick 15 s, at most 24", USUAL, (*ALL, CONVERSATIONS)),
-    ("as everywhere, traffic that no constant was chosen on", USUAL, OTHERWISE),
+    ("as everywhere, the days turned round or put together", USUAL, OTHERWISE),
     ("Llama-3-8B on an A100", Served(engine="llama3-8b_a100_tp1"), (*ALL, CONVERSATIONS)),
     ("Llama-2-70B on four H100", Served(engine="llama2-70b_h100_tp4"), (*ALL, CONVERSATIONS)),
     ("objective 99.9 %", Served(attainment=0.999), ALL),

@@ -106,7 +106,8 @@ OTHERWISE: Final = (
     Days("m-small-turned", "m-small, the last request first", DAY_SECONDS, RECORDED[2].file, is_turned=True),
     Days("m-mid+m-large", "both at once, 1 day", 21_600.0, RECORDED[0].file, RECORDED[1].file, max_replicas=48),
 )
-"""Traffic that no constant was chosen on, made of what is recorded."""
+"""Other traffic, made of what is recorded. Of the policy's constants only how much a step is heard
+(`policies.scaling.utilisation.MOST_LATE`) was looked at on it."""
 
 
 def turned(trace: Trace) -> Trace:
