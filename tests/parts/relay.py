@@ -10,6 +10,7 @@ import asyncio
 import re
 import ssl
 import threading
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -95,16 +96,15 @@ class Relay:
         serving.close()  # `asyncio.run` cancels the connections
 
     async def _connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        server, to_server = await asyncio.open_connection(*self._server, ssl=self._tls)
-        held: list[Kept] = []
-        both = (self._requests(client, to_server, held), self._answers(server, to_client, held))
-        try:
-            await asyncio.gather(*both)
-        except (OSError, asyncio.CancelledError):
-            pass  # one of the two went away, or the relay ends
-        finally:
-            to_client.close()
-            to_server.close()
+        # That one of the two went away is theirs, and that the relay ends is its user's.
+        with suppress(OSError, asyncio.CancelledError), ExitStack() as ending:
+            # Once the relay ends there is no loop any more on which a connection could be closed in good order.
+            ending.callback(to_client.transport.abort)
+            server, to_server = await asyncio.open_connection(*self._server, ssl=self._tls)
+            ending.callback(to_server.transport.abort)
+            held: list[Kept] = []
+            await asyncio.gather(self._requests(client, to_server, held), self._answers(server, to_client, held))
+            await asyncio.gather(to_client.wait_closed(), to_server.wait_closed())
 
     async def _requests(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, held: list[Kept]) -> None:
         while chunk := await client.read(_CHUNK):
