@@ -23,7 +23,7 @@ KV_CACHE_BYTES = 32 * 1024 * 1024
 """8,192 tokens of the tiny model: little enough that a test can fill it."""
 
 CONTEXT_TOKENS = 8000
-"""Four times what the model says of itself, and nearly all of the cache. An answer of this length takes half a minute
+"""Four times what the model says of itself, and nearly all of the cache. An answer of this length takes tens of seconds
 even alone: a client that hangs up has then left before its end, however late the machine lets it."""
 
 MAX_RUNNING = 16
