@@ -7,62 +7,37 @@ import socket
 import ssl
 import threading
 import warnings
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import trustme
 
 from tests.parts.relay import Relay
+from tests.stand_ins.certificates import server_side
 
-ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class Answering(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+CONNECTIONS = 3
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A TLS server that keeps its connections; its authority lies in `ca.pem`."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as listening:
-        listening.socket = context.wrap_socket(listening.socket, server_side=True)
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield f"https://127.0.0.1:{listening.server_address[1]}"
-        listening.shutdown()
-        thread.join()
-
-
-def test_connections_that_still_stand_when_it_ends_are_closed(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_that_still_stand_when_it_ends_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server takes them and says nothing more, to a farewell neither."""
     left: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", lambda told: left.append(told.exc_value))
-    with warnings.catch_warnings():
+    context, taken = server_side(tmp_path), list[ssl.SSLSocket]()
+
+    def take() -> None:
+        for _ in range(CONNECTIONS):
+            taken.append(context.wrap_socket(listening.accept()[0], server_side=True))
+
+    with warnings.catch_warnings(), socket.create_server(("127.0.0.1", 0)) as listening:
         warnings.simplefilter("error", ResourceWarning)
-        with Relay(server, tmp_path / "ca.pem") as relay:
+        taking = threading.Thread(target=take, daemon=True)
+        taking.start()
+        with Relay(f"https://127.0.0.1:{listening.getsockname()[1]}", tmp_path / "here.crt") as relay:
             host, port = relay.url.removeprefix("http://").split(":")
-            clients = [socket.create_connection((host, int(port))) for _ in range(4)]
-            for client in clients[1:]:
-                client.sendall(ASKED)
-                assert client.recv(100).startswith(b"HTTP/1.1 200")
-            clients[-1].close()
-        for client in clients:
-            client.close()
+            clients = [socket.create_connection((host, int(port))) for _ in range(CONNECTIONS)]
+            taking.join(timeout=30)
+        for each in (*clients, *taken):
+            each.close()
         del relay
         gc.collect()
+    assert len(taken) == CONNECTIONS
     assert left == []
