@@ -150,7 +150,7 @@ def test_two_minutes_without_prometheus_bring_back_what_the_hour_before_wanted(s
         steady.target.set_by_hand(1)
         steady.turns(2, "blind")
         assert steady.target.desired == 1
-        told = steady.autoscaler.wait_line("nothing was measured for", within=180, reason="RaisedUnmeasured")
+        told = steady.autoscaler.wait_line("nothing was measured for 2 min", within=180, reason="RaisedUnmeasured")
         assert told["target"] == steady.target.key
         assert steady.target.desired == 2
         steady.turns(3, "blind")
