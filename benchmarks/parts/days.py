@@ -121,8 +121,7 @@ def together(one: Trace, other: Trace) -> Trace:
     at = np.concatenate([one.arrived_at_seconds, other.arrived_at_seconds])
     prompts = np.concatenate([one.prompt_tokens, other.prompt_tokens])
     outputs = np.concatenate([one.output_tokens, other.output_tokens])
-    order = np.argsort(at, kind="stable")
-    kept = order[at[order] <= min(one.arrived_at_seconds[-1], other.arrived_at_seconds[-1])]
+    kept = at <= min(one.arrived_at_seconds[-1], other.arrived_at_seconds[-1])
     return Trace.of(f"{one.name} and {other.name}", at[kept], prompts[kept], outputs[kept])
 
 
