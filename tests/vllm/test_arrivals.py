@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -22,6 +21,7 @@ from policies.scaling.demand import PodActivity, pod_activity
 from policies.scaling.observation import PodSample
 from policies.scaling.resource import Objectives
 from tests.parts.vllm.client import Ending, HangUp, Ledger, Load, run, steady
+from tests.parts.vllm.server import MAX_RUNNING
 from tests.vllm.conftest import Pair
 
 # Two servers boot in half a minute on idle processors, in two on busy ones, and are as much slower after it.
@@ -32,7 +32,9 @@ SCRAPE_SECONDS = 1.0
 TICK_SECONDS = 5.0
 """The shortest between two decisions that arrivals are promised for. Gauges and counters of a page are not of
 one moment, so the closer two scrapes are the more of what is read between them is jitter."""
-STAYERS, LATER_STAYERS, LEAVERS = 160, 16, 76
+STAYERS, LATER_STAYERS, LEAVERS = 160, 16, 84
+HOLDERS = MAX_RUNNING
+"""So many have the whole batch while others leave the queue behind them."""
 QUEUED = 96
 """Of those who stay, so many wait when the others come: more than are served until those have left."""
 
@@ -49,16 +51,16 @@ def stay(requests: int, requests_per_second: float, seed: int) -> Load:
     )
 
 
-def leave(hang_up: HangUp) -> Load:
+def leave(hang_up: HangUp, requests: int) -> Load:
     """Clients that all hang up, long before the engine could be through with what they ask for."""
     return Load(
-        seconds=2 * LEAVERS / 100,
+        seconds=2 * requests / 100,
         requests_per_second=steady(100),
         most_requests_per_second=100,
         generation_tokens=(7500, 7500),
         hang_ups=((hang_up, 1.0),),
         patience_seconds=0.5,
-        most_requests=LEAVERS,
+        most_requests=requests,
         seed=2,
     )
 
@@ -104,42 +106,62 @@ def seconds_between(before: PodSample, after: PodSample) -> float:
     return after.time - before.time
 
 
-async def watch(url: str, pages: list[tuple[float, str]], queued: asyncio.Event, until: asyncio.Event) -> None:
-    """Scrape every second, say when most of those who stay are in the queue, and go on until nothing runs or waits."""
-    async with aiohttp.ClientSession() as session:
-        while True:
-            ending = until.is_set()
-            async with session.get(f"{url}/metrics") as answer:
-                page = await answer.text()
-            pages.append((time.time(), page))
-            running, waiting = (total(page, f"vllm:num_requests_{state}", {}) for state in ("running", "waiting"))
-            if waiting >= QUEUED:
-                queued.set()
-            if ending and not running + waiting:
-                return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(until.wait() if not ending else asyncio.Event().wait(), SCRAPE_SECONDS)
+class Watch:
+    """Scrapes a server every second and keeps every page."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.pages: list[tuple[float, str]] = []
+        self.scraped = asyncio.Condition()
+
+    async def keep(self, ended: asyncio.Event) -> None:
+        """Until nobody asks any more, and nothing runs or waits."""
+        async with aiohttp.ClientSession() as session:
+            while not (ended.is_set() and self.in_flight() == 0):
+                async with session.get(f"{self.url}/metrics") as answer:
+                    page = await answer.text()
+                async with self.scraped:
+                    self.pages.append((time.time(), page))
+                    self.scraped.notify_all()
+                await asyncio.sleep(SCRAPE_SECONDS)
+
+    def waiting(self) -> float:
+        return total(self.pages[-1][1], "vllm:num_requests_waiting", {})
+
+    def in_flight(self) -> float:
+        return self.waiting() + total(self.pages[-1][1], "vllm:num_requests_running", {})
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Until it holds for a page scraped from now on."""
+        async with self.scraped:
+            await self.scraped.wait()
+            await self.scraped.wait_for(holds)
 
 
 async def observed(url: str, hang_up: HangUp) -> Run:
     """Fill the batch and a queue batches long; then come those who leave, and at last a few who stay.
 
-    Who leaves before a first token is so far back that the engine cannot have come to it, be the machine slow or
-    fast, and who leaves after it asks for more than the engine can have made: how many a counter has to show is
-    known beforehand.
+    How many a counter has to show is known beforehand, be the machine slow or fast. Who leaves after a first token
+    asks for more than the engine can have made. Who leaves before it stands behind a batch that cannot end: those in
+    it ask for as much, and leave when the server is seen to know that the others have.
     """
-    ledger, pages = Ledger(), list[tuple[float, str]]()
-    queued, ended = asyncio.Event(), asyncio.Event()
+    watch, ledger, ended = Watch(url), Ledger(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(watch(url, pages, queued, until=ended))
-        await asyncio.sleep(SCRAPE_SECONDS)
+        tasks.create_task(watch.keep(ended))
+        await watch.until(lambda: True)
+        freed = asyncio.Event()
+        if hang_up is HangUp.BEFORE_FIRST_TOKEN:
+            tasks.create_task(run(leave(HangUp.AFTER_FIRST_TOKEN, HOLDERS), [url], ledger, until=freed))
         queue = tasks.create_task(run(stay(STAYERS, 200, seed=1), [url], ledger))
-        await queued.wait()
-        await run(leave(hang_up), [url], ledger)
+        await watch.until(lambda: watch.waiting() >= QUEUED)
+        await run(leave(hang_up, LEAVERS), [url], ledger)
+        if hang_up is HangUp.BEFORE_FIRST_TOKEN:
+            await watch.until(lambda: watch.in_flight() <= HOLDERS + STAYERS)
+        freed.set()
         await run(stay(LATER_STAYERS, 4, seed=3), [url], ledger)
         await queue
         ended.set()
-    return Run(ledger, pages)
+    return Run(ledger, watch.pages)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +191,9 @@ def test_clients_do_hang_up_of_a_server_that_cannot_keep_up(runs: dict[HangUp, R
     """Else the others would show nothing."""
     ledger = runs[kind].ledger
     assert not ledger.ended(Ending.FAILED), ledger.ended(Ending.FAILED)[0]
-    assert len(ledger.ended(Ending(f"hung up {kind}"))) == LEAVERS == ledger.sent() - len(ledger.ended(Ending.FINISHED))
-    assert ledger.sent() * 0.3 <= LEAVERS
+    assert len(ledger.ended(Ending(f"hung up {kind}"))) == LEAVERS
+    assert len(ledger.ended(Ending.FINISHED)) == STAYERS + LATER_STAYERS
+    assert 0.3 * ledger.sent() <= LEAVERS
     assert runs[kind].most_waiting >= QUEUED
 
 
@@ -249,7 +272,7 @@ def test_arrivals_taken_from_finished_requests_would_be_far_too_few(runs: dict[H
     """Why all this: what one would write first lacks whoever hung up."""
     samples = runs[kind].samples
     naive = [sum(getattr(after, name) - getattr(before, name) for name in NAIVE) for before, after in pairwise(samples)]
-    assert sum(naive) == runs[kind].ledger.sent() - LEAVERS
+    assert sum(naive) == STAYERS + LATER_STAYERS <= 0.7 * runs[kind].ledger.sent()
 
 
 NAIVE = ("requests_finished", "requests_running", "requests_waiting")

@@ -130,8 +130,11 @@ async def arrivals(load: Load, chance: random.Random) -> AsyncIterator[float]:
         sent += 1
 
 
-async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
-    """Send the load to the servers and return once every request has ended."""
+async def run(load: Load, urls: Sequence[str], ledger: Ledger, *, until: asyncio.Event | None = None) -> None:
+    """Send the load to the servers and return once every request has ended.
+
+    Where `until` is given, those who hang up after their first token do so when it is set, whatever their patience.
+    """
     in_flight = Counter[str]()
     chance = random.Random(load.seed)
     kinds, shares = [HangUp.NEVER], [1.0 - sum(share for _, share in load.hang_ups)]
@@ -157,7 +160,7 @@ async def run(load: Load, urls: Sequence[str], ledger: Ledger) -> None:
             (kind,) = chance.choices(kinds, shares)
             patience = chance.uniform(0.1, 1.0) * load.patience_seconds
             in_flight[url] += 1
-            asked = tasks.create_task(ask(session, url, question, request, kind, patience))
+            asked = tasks.create_task(ask(session, url, question, request, kind, patience, until))
             asked.add_done_callback(partial(forget, in_flight, url))
 
 
@@ -172,6 +175,7 @@ async def ask(
     request: Request,
     hang_up: HangUp,
     patience: float,
+    until: asyncio.Event | None,
 ) -> None:
     try:
         async with asyncio.timeout(None) as limit:
@@ -195,9 +199,9 @@ async def ask(
                             request.first_token_at = now
                             request.first_tokens = chunk["usage"]["completion_tokens"]
                             if hang_up is HangUp.AFTER_FIRST_TOKEN:
-                                limit.reschedule(asyncio.get_running_loop().time() + patience)
                                 # Reads no further: whoever parses what is not used leaves late.
-                                await asyncio.Event().wait()
+                                await (until.wait() if until else asyncio.sleep(patience))
+                                raise TimeoutError
                     else:
                         request.generation_tokens = chunk["usage"]["completion_tokens"]
         request.ending = Ending.FINISHED
