@@ -10,7 +10,8 @@ vLLM has no counter of arrivals. They are rebuilt from what it does have, pod by
   negative and often zero: the aborted ones are the greatest value that -D ever had, and what D rises above
   that is prefilling. Requests aborted while they waited show as a queue that shrinks without first tokens.
 
-A counter below its previous value is a process begun anew, and counts from zero.
+A counter below its previous value is a process begun anew, and counts from zero. A ready pod that cannot be read is
+taken to do what the others do, as long as those are half of the fleet.
 """
 
 from __future__ import annotations
@@ -84,11 +85,11 @@ class PodActivity:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One target between two observations."""
+    """One target between two observations; of ready pods that were not seen it is taken that they did as the others."""
 
     start: float
     seconds: float
-    """Length of the stretch that the numbers cover: the mean over the pods of the time between scrapes."""
+    """Length of the stretch that the numbers cover: the mean over the pods seen of the time between scrapes."""
     arrivals: float
     hung_up: float
     first_tokens: float
@@ -98,7 +99,9 @@ class Activity:
     running: float
     waiting: float
     trusted: bool
-    """False when it spans a gap, or a ready pod is unseen: a floor of what happened, not a measure."""
+    """False when it spans a gap, or more than half of the ready pods were not seen: no measure of what happened."""
+    whole: bool
+    """Trusted, and every ready pod was seen."""
     pods: Mapping[str, PodActivity]
 
     def saturated(self, tpot_objective_seconds: float) -> float:
@@ -129,24 +132,26 @@ def activity(
         return None
     before = {pod.name: pod for pod in previous.pods}
     pods: dict[str, PodActivity] = {}
-    trusted = now.time - previous.time <= max_gap_seconds
+    gap, unmeasured = now.time - previous.time > max_gap_seconds, 0
     for pod in now.pods:
-        if pod.sample is None or not pod.sample.state.is_whole:
-            trusted &= pod.stage is not PodStage.READY
-            continue
-        baseline = _baseline(before.get(pod.name), pod, previous.time)
-        if baseline is None:
-            trusted &= pod.stage is not PodStage.READY
+        shows = pod.sample is not None and pod.sample.state.is_whole
+        baseline = _baseline(before.get(pod.name), pod, previous.time) if shows else None
+        if pod.sample is None or baseline is None:
+            unmeasured += pod.stage is PodStage.READY
             continue
         done = pod_activity(baseline, pod.sample, hang_ups=hang_ups.get(pod.name))
         if done is None:
             continue
-        trusted &= done.seconds <= max_gap_seconds
+        gap |= done.seconds > max_gap_seconds
         pods[pod.name] = done
-    serving = max(1, now.count(PodStage.READY))
-    seconds = sum(done.seconds for done in pods.values()) / serving
-    arrivals = sum(done.arrivals for done in pods.values())
-    hung_up = sum(done.hung_up for done in pods.values())
+    ready = now.count(PodStage.READY)
+    trusted = not gap and 2 * unmeasured <= ready
+    # Who is not seen counts as the mean of those who are: a load balancer does not know whom we can read.
+    serving, measured = max(1, ready), max(1, ready - unmeasured)
+    fleet, shown = serving / measured, serving / max(1, ready - len(now.unseen_ready_pods))
+    seconds = sum(done.seconds for done in pods.values()) / measured
+    arrivals = fleet * sum(done.arrivals for done in pods.values())
+    hung_up = fleet * sum(done.hung_up for done in pods.values())
     if now.arrivals_total is not None and previous.arrivals_total is not None:
         routed = now.arrivals_total - previous.arrivals_total
         arrivals, seconds = (now.arrivals_total if routed < 0 else routed), now.time - previous.time
@@ -155,13 +160,14 @@ def activity(
         seconds=seconds,
         arrivals=arrivals,
         hung_up=hung_up,
-        first_tokens=sum(done.first_tokens for done in pods.values()),
-        finished=sum(done.finished for done in pods.values()),
-        prompt_tokens=sum(done.prompt_tokens for done in pods.values()),
-        generation_tokens=sum(done.generation_tokens for done in pods.values()),
-        running=sum(_number(p.sample.requests_running) for p in now.pods if p.sample),
-        waiting=sum(_number(p.sample.requests_waiting) for p in now.pods if p.sample),
+        first_tokens=fleet * sum(done.first_tokens for done in pods.values()),
+        finished=fleet * sum(done.finished for done in pods.values()),
+        prompt_tokens=fleet * sum(done.prompt_tokens for done in pods.values()),
+        generation_tokens=fleet * sum(done.generation_tokens for done in pods.values()),
+        running=shown * sum(_number(p.sample.requests_running) for p in now.pods if p.sample),
+        waiting=shown * sum(_number(p.sample.requests_waiting) for p in now.pods if p.sample),
         trusted=trusted,
+        whole=trusted and not unmeasured,
         pods=pods,
     )
 

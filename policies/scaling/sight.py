@@ -15,6 +15,6 @@ def blind(now: Observation, done: Activity | None) -> str:
         return f"{len(unseen)} of {now.count(PodStage.READY)} ready pods have no whole sample ({unseen[0]})"
     if now.rolling:
         return "a rollout is in progress"
-    if done is None or not done.trusted:
+    if done is None or not done.whole:
         return "the stretch since the last look is not wholly seen"
     return ""

@@ -24,10 +24,17 @@ TURNS = 6
 
 
 class GpuStack(Stack):
-    """Whose pods ask for two GPUs each, and are on the first node that has them."""
+    """Whose pods ask for two GPUs each, and are on the first node that has them.
+
+    Somebody waits in the first one: what its replicas were seen to bear is then not taken for enough.
+    """
 
     asks: Object | None = None
     """What else its pods say, or in place of that."""
+
+    def follow(self) -> None:
+        super().follow()
+        min(self.engines.items())[1].shown["num_requests_waiting"] = "1"
 
     def pod(self, name: str, ip: str) -> Object:
         free = dict.fromkeys((key[2] for key in self.api.objects if key[0] == "nodes"), 0)

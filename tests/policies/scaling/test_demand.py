@@ -155,14 +155,43 @@ def test_a_queue_that_empties_without_first_tokens_is_people_leaving_not_negativ
     assert done.hung_up == 25
 
 
-def test_a_pod_ready_since_the_last_look_counts_from_zero_and_an_unseen_one_makes_the_stretch_untrusted() -> None:
+def test_a_pod_ready_since_the_last_look_counts_from_zero() -> None:
     old = pod("a", reading(0, first=10, finished=10))
     fresh = pod("b", reading(15, first=3, finished=3), ready_at=5.0)
     done = between(seen(0, old), seen(15, pod("a", reading(15, first=20, finished=20)), fresh))
     assert done.arrivals == 13
-    assert done.trusted
-    blind = between(seen(0, old), seen(15, pod("a", reading(15, first=20, finished=20)), pod("b", None)))
-    assert not blind.trusted
+    assert done.whole
+
+
+@given(ready=st.integers(1, 12), unread=st.integers(0, 12), first=st.integers(1, 40), routed=st.booleans())
+@example(ready=2, unread=1, first=9, routed=True)
+@example(ready=3, unread=2, first=9, routed=False)
+def test_who_cannot_be_read_is_taken_to_do_as_the_others_if_those_are_half(
+    ready: int, unread: int, first: int, routed: bool
+) -> None:
+    """The same rates as if all were read, but nothing that a fleet may shrink by."""
+    unread = min(unread, ready)
+
+    def at(time: float, first: int, unread: int) -> Observation:
+        shows = reading(time, running=4, waiting=2, first=first, finished=first)
+        pods = [pod(f"{i:02d}", None if i < unread else shows) for i in range(ready)]
+        return replace(seen(time, *pods), arrivals_total=ready * first if routed else None)
+
+    whole, part = (between(at(0, 0, n), at(15, first, n)) for n in (0, unread))
+    assert (whole.trusted, whole.whole) == (True, True)
+    assert (part.trusted, part.whole) == (2 * unread <= ready, unread == 0)
+    if part.trusted:
+        assert part.seconds == 15
+        for name in (
+            "arrivals",
+            "first_tokens",
+            "finished",
+            "prompt_tokens",
+            "generation_tokens",
+            "running",
+            "waiting",
+        ):
+            assert getattr(part, name) == pytest.approx(getattr(whole, name))
 
 
 def test_a_pod_known_for_long_but_first_seen_now_has_no_baseline() -> None:

@@ -239,6 +239,25 @@ def test_a_fleet_grows_on_what_part_of_it_shows() -> None:
     assert story.replicas[-1] > 4
 
 
+def test_a_fleet_of_which_one_pod_can_never_be_read_foresees_and_learns_by_the_others() -> None:
+    """All its life: what is asked for is what would be with all of them read, and nothing shrinks."""
+
+    def look(seen: Observation) -> Observation:
+        return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
+
+    read, unread = (
+        Story(steps((0, 6.0), (1, 14.0), (2, 6.0)), policy(), start=4, observed=observed).tell(3 * HOUR)
+        for observed in (lambda seen: seen, look)
+    )
+    assert max(read.replicas) - 1 <= max(unread.replicas) <= max(read.replicas) + 2
+    assert read.replicas[-1] < max(read.replicas)
+    assert unread.replicas == sorted(unread.replicas)
+    last = [story.decisions[-1] for story in (read, unread)]
+    assert last[1].demand == pytest.approx(last[0].demand, rel=0.05)
+    assert last[1].wanted <= last[0].replicas
+    assert unread.history.fitted_at is not None
+
+
 def test_a_restart_with_an_empty_history_does_not_shrink_before_its_window_is_seen() -> None:
     story = Story(steps((0, 9.0), (1, 1.0)), policy(), start=5).tell(HOUR)
     before = story.replicas[-1]
