@@ -1,7 +1,10 @@
-"""What is amiss with a pod template, a quota, a lease or an HPA, told from its JSON alone, a finding each."""
+"""What is amiss with a pod template, a quota, a lease or an HPA, told from its JSON alone, or with a scrape interval, a
+finding each.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -56,6 +59,20 @@ def of_probes(about: str, container: Json) -> Finding:
             "periodSeconds × failureThreshold above the slowest start",
         )
     return Finding(Level.OK, about, "its probes let it load as long as it takes")
+
+
+def of_scrapes(about: str, interval_seconds: float, *, tick_seconds: float, longest_seconds: float) -> Finding:
+    """Whether pods are scraped often enough: every tick, and never so seldom that nothing counts as measured."""
+    mend = f"scrape them every {tick_seconds:g} s"
+    every = f"vLLM pods are scraped every {interval_seconds:.0f} s"
+    if interval_seconds > longest_seconds:
+        told = (
+            f"{every}, and what happens in more than {longest_seconds:g} s is no measure, so nothing is scaled: {mend}"
+        )
+        return Finding(Level.FAIL, about, told)
+    if interval_seconds > 1.5 * tick_seconds:
+        return Finding(Level.WARN, about, f"{every} and decided upon every {tick_seconds:g} s: {mend}")
+    return Finding(Level.OK, about, f"vLLM pods are scraped at least every {math.ceil(interval_seconds)} s")
 
 
 def of_quotas(about: str, quotas: Sequence[Json], replicas: int, gpus_a_replica: int, most: int) -> Finding | None:

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from autoscaler import endings
-from autoscaler.ailments import engine_of, gpus_of, of_budgets, of_followers, of_lease, of_probes, of_quotas, reads
+from autoscaler.ailments import (
+    engine_of,
+    gpus_of,
+    of_budgets,
+    of_followers,
+    of_lease,
+    of_probes,
+    of_quotas,
+    of_scrapes,
+    reads,
+)
 from autoscaler.check import objective_notes, series_problem, wrong_queries
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import examine as examine_file
@@ -39,6 +49,7 @@ from policies.scaling.observation import PodStage
 from policies.scaling.resource import API_VERSION, KIND, Mode, OnConflict, VLLMAutoscaler
 from policies.scaling.resource import Prometheus as PrometheusSettings
 from policies.scaling.resource_reading import InvalidResourceError, read
+from policies.scaling.settings import ScalingPolicy
 
 HOME: Final = "preheat-system"
 SCRAPES_OVER_SECONDS: Final = 300.0
@@ -215,14 +226,9 @@ async def _look_at_series(
     except ClusterError as error:
         findings.fail(about, str(error))
         return False
-    if interval is not None and interval > 1.5 * asked.tick_seconds:
-        findings.warn(
-            about,
-            f"vLLM pods are scraped every {interval:.0f} s and decided upon every {asked.tick_seconds:g} s: scrape "
-            f"them every {asked.tick_seconds:g} s",
-        )
-    elif interval is not None:
-        findings.ok(about, f"vLLM pods are scraped at least every {math.ceil(interval)} s")
+    if interval is not None:
+        longest = max(ScalingPolicy.of(resource.spec).max_gap_seconds for resource in sharing)
+        findings.lines.append(of_scrapes(about, interval, tick_seconds=asked.tick_seconds, longest_seconds=longest))
     return True
 
 

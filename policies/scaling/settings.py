@@ -42,8 +42,8 @@ class ScalingPolicy:
     """From the write to the new pod's creation."""
 
     # What is seen
-    max_gap_seconds: float = 90.0
-    """Between two samples; a longer one is a gap, over which rates mean little."""
+    max_gap_seconds: float = 150.0
+    """Between two samples; a longer one is a gap, over which rates mean little. Scrapes two minutes apart make none."""
     carry_seconds: float = 60.0
     """How old a pod's sample may be to stand in for one that was not scraped: as old as one may be to be fresh."""
     unmeasured_seconds: float = 120.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas
+from autoscaler.ailments import engine_of, gpus_of, of_followers, of_lease, of_probes, of_quotas, of_scrapes
 from cluster.findings import Finding, Findings, Level
 from tests.manifests.examples import engines
 
@@ -136,3 +136,17 @@ def test_findings_are_told_in_lines_and_as_json() -> None:
     assert findings.as_json()["failed"] is True
     assert findings.lines[-1] == Finding(Level.FAIL, "c", "broken: mend it")
     assert findings.as_json()["findings"][1] == {"level": "warn", "about": "a/b", "sentence": "so so: mend it"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "said"),
+    [
+        (14.2, Level.OK, "at least every 15 s"),
+        (60, Level.WARN, "every 60 s and decided upon every 15 s: scrape them every 15 s"),
+        (180, Level.FAIL, "more than 150 s is no measure, so nothing is scaled: scrape them every 15 s"),
+    ],
+)
+def test_scrapes_that_are_too_few_are_told(seconds: float, level: Level, said: str) -> None:
+    found = of_scrapes("x", seconds, tick_seconds=15, longest_seconds=150)
+    assert found.level is level
+    assert said in found.sentence

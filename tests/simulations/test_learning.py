@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
 from policies.scaling.decision import Decision
 from policies.scaling.history import History
@@ -13,7 +14,7 @@ from policies.scaling.observation import Observation
 from policies.scaling.resource import Objectives
 from policies.scaling.resource_reading import read
 from simulations.model.cold_start import Constant
-from simulations.model.conditions import Conditions
+from simulations.model.conditions import Conditions, Scraping
 from simulations.model.engine import shipped_engine
 from simulations.replay import Preheat, replay
 from simulations.traces import Trace
@@ -67,3 +68,24 @@ def test_who_waits_through_a_cold_start_does_not_teach_that_full_replicas_are_la
     assert told.attainment < 0.9
     assert learnt.late.sum() > 1_000
     assert learnt.late[PRESSURES < 1.0].sum() < 0.05 * learnt.late.sum()
+
+
+@pytest.mark.parametrize("interval_seconds", [15, 60, 120])
+def test_however_often_pods_are_scraped_what_comes_is_seen_and_met(interval_seconds: float) -> None:
+    """Up to once in two minutes, which is seldom."""
+    spec = read({**DOCUMENT, "spec": {**DOCUMENT["spec"], "objectives": STATED}}).spec
+    watched = Watched(Preheat.of(spec))
+    told = replay(
+        a_step(2.0, 6.0).until(2 * HOUR + 1_200),
+        shipped_engine("llama2-7b_a40_tp1"),
+        watched,
+        objectives=Objectives(ttft_seconds=3, tpot_seconds=0.1),
+        conditions=Conditions(Constant(60.0), scraping=Scraping(interval_seconds)),
+        max_replicas=20,
+        start_replicas=2,
+    )
+    before, after = (next(d for d in told.decisions if d.time >= at) for at in (2 * HOUR - 60, 2 * HOUR + 1_100))
+    assert before.demand == pytest.approx(2.0, rel=0.1)
+    assert after.demand == pytest.approx(6.0, rel=0.1)
+    assert after.ready >= 3
+    assert watched.history.fitted_at is not None
