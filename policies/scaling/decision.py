@@ -20,7 +20,7 @@ class Binding(StrEnum):
     ROOM = "room"
     HOLD = "hold"
     UNMEASURED = "unmeasured"
-    """Nothing is measured, and more was wished for in the hour before."""
+    """Nothing is measured, and more was needed in the hour before."""
     AWAKE = "awake"
     """It was asked for lately, or not watched being idle for long enough to rest."""
     IDLE = "idle"
@@ -65,6 +65,8 @@ class Decision:
     """Replicas created and expected, not ready yet; unschedulable ones are not among them."""
     within_objectives: Interval | None = None
     """Share of the requests since the last look that kept both objectives; None without any."""
+    needed: int = 0
+    """The most that anything measured asked for: the wish, but for what is kept or brought back for want of sight."""
     clips: tuple[str, ...] = ()
     """What changed the wish on its way, in order, one short phrase each."""
 

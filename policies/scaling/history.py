@@ -26,7 +26,7 @@ from policies.scaling.settings import ScalingPolicy
 from policies.scaling.utilisation import Imagined, Utilisation, imagine
 from policies.scaling.work import Work
 
-TIME, WANTED = range(2)
+TIME, WANTED, NEEDED = range(3)
 """Of a turn, as its wish is kept."""
 IN_FLIGHT_SECONDS, DONE = 1, 2
 """Of a turn, as what was done is kept: after its time Σ of how long requests were in flight since the one before, then
@@ -38,8 +38,8 @@ class History:
     """Empty at first; `then` adds a turn, `refilled` a past read back from a metrics store."""
 
     last: Observation | None = None
-    ticks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
-    """One row a turn, (turns, 2): when, and what was wished for."""
+    ticks: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    """One row a turn, (turns, 3): when, what was wished for, and how much of it by what was measured."""
     recent: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, DONE + COLUMNS)))
     """One row a turn of late, (turns, DONE + COLUMNS), of those before which all was seen."""
     fine: Series | None = None
@@ -182,7 +182,7 @@ class History:
         if done is not None and done.trusted:
             in_flight = (done.running + done.waiting) * done.seconds
             recent = np.vstack((recent, (now, in_flight, *row_of(done, policy))))
-        return replace(self, ticks=np.vstack((ticks, (now, float(decision.wanted)))), recent=recent)
+        return replace(self, ticks=np.vstack((ticks, (now, decision.wanted, decision.needed))), recent=recent)
 
     def _with_activity(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
         fine, coarse = self.fine or _fine(policy), self.coarse or _coarse(policy)

@@ -3,7 +3,7 @@
 Four needs are reckoned and the greatest is the wish: the demand foreseen at the lead time, the demand now, the
 queue that must be worked off, and what the KV cache and the time per output token show. A forecast can only
 raise. Then the wish is damped on its way down and bounded. While nothing is measured a fleet keeps what it has, and
-after a while goes back up to what the hour before wished for at most: it may have come back unseen.
+after a while goes back up to what the hour before needed at most: it may have come back unseen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
-from policies.scaling.history import TIME, WANTED, History, row_of
+from policies.scaling.history import NEEDED, TIME, History, row_of
 from policies.scaling.lead_time import LeadTime, prior_seconds
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.sentences import told
@@ -73,13 +73,15 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
     rests = idleness is not None and idleness.rests(now, policy.idle_seconds)
     present = _present(history, now, done, policy)
     forecast = _forecast(history, now, done, horizon, policy)
-    need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet")
+    need, needed = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet"), 0
     if capacity is not None:
         if history.fitted_at is None:
             capacity = _no_worse_than_shown(capacity, now, done, present, policy)
         capacity = capacity.filled(history.utilisation.value)
         needs = _needs(now, done, capacity, present, forecast, coming, horizon, policy)
-        need = max([need, *needs, *_before_the_dark(now, history, policy)], key=lambda each: each.whole)
+        need = max([need, *needs], key=lambda each: each.whole)
+        needed = need.whole
+        need = max([need, *_before_the_dark(now, history, policy)], key=lambda each: each.whole)
     if rests:
         # Means over the last minutes still tell of requests that are long answered.
         need = Need(0.0, Binding.IDLE, sentences.resting(now, policy.idle_seconds))
@@ -104,6 +106,7 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
         ready=coming.ready,
         coming=coming.coming,
         within_objectives=done.share_within_both if done else None,
+        needed=needed,
         clips=outcome.clips,
     )
 
@@ -208,13 +211,13 @@ def _needs(
 
 
 def _before_the_dark(now: Observation, history: History, policy: ScalingPolicy) -> list[Need]:
-    """The greatest wish that is remembered, once nothing at all has been measured for a while; who rests sleeps on."""
+    """The greatest need that is remembered, once nothing at all has been measured for a while; who rests sleeps on."""
     if now.ready_samples or now.desired == 0 or len(history.recent) == 0:
         return []
     dark_seconds = now.time - float(history.recent[-1, TIME])
     if dark_seconds < policy.unmeasured_seconds:
         return []
-    greatest = float(history.ticks[:, WANTED].max(initial=0.0))
+    greatest = float(history.ticks[:, NEEDED].max(initial=0.0))
     evidence = f"nothing was measured for {sentences.duration(dark_seconds)}, and {greatest:.0f} were wanted before"
     return [Need(greatest, Binding.UNMEASURED, evidence)]
 

@@ -46,6 +46,7 @@ DECIDED = Decision(
     sentence="wants 6; goes from 3 to 5",
     forecast=Forecast(START + 60, "trend", 4.0, 5.0, 0.9),
     within_objectives=Interval(0.98, 1.0),
+    needed=6,
     clips=("one step up is 2",),
 )
 
@@ -84,6 +85,7 @@ def test_a_span_says_what_the_journal_says_in_its_names() -> None:
         "preheat.decision.coming": 0,
         "preheat.decision.within_objectives.low": 0.98,
         "preheat.decision.within_objectives.high": 1.0,
+        "preheat.decision.needed": 6,
         "preheat.decision.clips": ("one step up is 2",),
     }
 

@@ -107,6 +107,20 @@ def test_of_a_fleet_that_is_not_measured_what_was_wanted_before_is_asked_for_aft
         assert decide_unmeasured(there, story.history, story.policy) is None, "and no more after that"
 
 
+def test_what_a_fleet_was_only_found_with_is_not_brought_back() -> None:
+    """Thirty, that somebody asked for before anything was seen: nothing that was measured ever asked for them."""
+    story = Story(steps((0, 4.0)), policy(), start=30).settled().tell(0.6 * HOUR)
+    last = story.observations[-1]
+    assert story.decisions[0].wanted == 30
+    measured = max(each.needed for each in story.decisions)
+    assert story.replicas[-1] < measured + 2 < 10
+    dark = in_the_dark(replace(last, time=last.time + 600, desired=1))
+    raised = decide_unmeasured(dark, story.history, story.policy)
+    assert raised is not None
+    assert raised.replicas == measured
+    assert raised.needed < measured
+
+
 def test_what_limits_a_fleet_that_is_measured_limits_one_that_is_not() -> None:
     story = lull()
     dark = in_the_dark(replace(story.observations[-1], time=story.observations[-1].time + 120))
