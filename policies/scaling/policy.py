@@ -73,7 +73,8 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
     rests = idleness is not None and idleness.rests(now, policy.idle_seconds)
     present = _present(history, now, done, policy)
     forecast = _forecast(history, now, done, horizon, policy)
-    need, needed = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet"), 0
+    need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet")
+    needed = need.whole
     if capacity is not None:
         if history.fitted_at is None:
             capacity = _no_worse_than_shown(capacity, now, done, present, policy)

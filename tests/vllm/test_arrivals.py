@@ -115,14 +115,17 @@ class Watch:
         self.scraped = asyncio.Condition()
 
     async def keep(self, ended: asyncio.Event) -> None:
-        """Until nobody asks any more, and nothing runs or waits."""
+        """Until a page, scraped when nobody asks any more, shows that nothing runs or waits."""
         async with aiohttp.ClientSession() as session:
-            while not (ended.is_set() and self.in_flight() == 0):
+            while True:
+                is_last = ended.is_set()
                 async with session.get(f"{self.url}/metrics") as answer:
                     page = await answer.text()
                 async with self.scraped:
                     self.pages.append((time.time(), page))
                     self.scraped.notify_all()
+                if is_last and self.in_flight() == 0:
+                    return
                 await asyncio.sleep(SCRAPE_SECONDS)
 
     def waiting(self) -> float:
