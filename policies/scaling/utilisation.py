@@ -51,7 +51,7 @@ PRIOR_WHOLE_MOST: Final = 1.3
 """What fleets of one replica and less may be fuller for it, as a factor."""
 PRIOR_WIDTH: Final = 0.15
 """The prior's lateness grows by e over this much utilisation."""
-MOST_PAID: Final = 3.0
+MOST_PAID: Final = 3.5
 """For a miss that is avoided, at most, as a multiple of what the prior pays where it aims: one step that emptier
 replicas would have met shall not keep them so for a day."""
 PRIOR_LATE: Final = 0.001
