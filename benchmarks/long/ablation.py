@@ -115,8 +115,6 @@ CONSTANTS: Final[tuple[tuple[str, Cut], ...]] = (
     ("prior utilisation 1.25", _instead(utilisation, "PRIOR_UTILISATION", 1.25)),
     ("0.3 of the misses aimed for, not 0.45", _instead(utilisation, "USE", 0.3)),
     ("0.8 of them", _instead(utilisation, "USE", 0.8)),
-    ("a miss may take 2 times what the prior pays, not 3.5", _instead(utilisation, "MOST_PAID", 2.0)),
-    ("7 times", _instead(utilisation, "MOST_PAID", 7.0)),
     ("error at first 10 %, not 20", _instead(forecast, "PRIOR_ERROR", 0.1)),
     ("error at first 40 %", _instead(forecast, "PRIOR_ERROR", 0.4)),
 )

@@ -6,8 +6,6 @@ time later, queued and been late. Of what comes out,
 
 - lateness that even the emptiest fleet would have had is nobody's choice: it is set against what the objective allows,
   and never taken for a reason to run emptier still, or a step that nobody foresaw would drive a fleet to its ceiling;
-- nor is it avoided at any price: where emptier replicas hardly help, as against a step that they would have to be half
-  empty for, late requests are let be that would take several times the GPU-hours that the prior pays for one;
 - the rest is scaled by how much of what was imagined of late really was late, no single step heard for more than it
   can tell of that;
 - days before the last are remembered, fading, and a prior speaks as loud as a day of traffic.
@@ -51,9 +49,6 @@ PRIOR_WHOLE_MOST: Final = 1.3
 """What fleets of one replica and less may be fuller for it, as a factor."""
 PRIOR_WIDTH: Final = 0.15
 """The prior's lateness grows by e over this much utilisation."""
-MOST_PAID: Final = 3.5
-"""For a miss that is avoided, at most, as a multiple of what the prior pays where it aims: one step that emptier
-replicas would have met shall not keep them so for a day."""
 PRIOR_LATE: Final = 0.001
 """Share of requests, both late and imagined late, with which their ratio begins at 1."""
 MOST_LATE: Final = 0.2
@@ -141,20 +136,13 @@ def _prior(allowed: float, lead_ratio: float, mean_replicas: float, unseen: floa
 
 
 def _chosen(shares: Array, unseen: float, allowed: float, middle: float) -> float:
-    """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for.
-
-    No emptier, though, than where GPU-hours, which are as 1/u, and lateness at the most that is paid for it are least.
-    By the prior alone their sum, at once what it pays, is least at `middle`: there 1/u falls as fast as lateness grows.
-    """
+    """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for."""
     inevitable = float(shares[0])
     aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
     helped = np.maximum.accumulate(shares - inevitable).tolist()
     prior = [unseen * USE * allowed * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
-    late = [share + expected for share, expected in zip(helped, prior, strict=True)]
-    by_aim = float(np.interp(log(aim), [log(max(1e-12, share)) for share in late], UTILISATIONS))
-    paid = MOST_PAID * PRIOR_WIDTH / (USE * allowed * middle**2)
-    spent = [1.0 / u + paid * share for u, share in zip(UTILISATIONS.tolist(), late, strict=True)]
-    return max(by_aim, float(UTILISATIONS[np.argmin(spent)]))
+    logs = [log(max(1e-12, share + expected)) for share, expected in zip(helped, prior, strict=True)]
+    return float(np.interp(log(aim), logs, UTILISATIONS))
 
 
 def imagine(

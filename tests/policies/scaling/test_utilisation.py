@@ -69,16 +69,6 @@ def test_a_step_that_no_fleet_would_have_met_does_not_drive_it_to_the_ceiling() 
     assert 0.9 < with_step < chosen(day(calm)).value
 
 
-def test_a_step_that_only_half_empty_replicas_would_have_met_does_not_keep_them_so() -> None:
-    """One in two hundred late at whatever is nearly full, and none below 0.6: twice the GPUs for one step."""
-    step = np.where(UTILISATIONS > 0.6, 0.005, 0.0)
-    calm = rising_from(1.1)
-    after = chosen(day(calm + step)).value
-    assert 0.9 < after < chosen(day(calm)).value
-    # A miss is worth ten times as much where the objective allows a tenth of them.
-    assert chosen(day(calm + step), attainment=0.999).value < 0.7
-
-
 def test_without_a_past_the_prior_speaks_and_a_longer_start_makes_it_careful() -> None:
     nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
     ratios = (0.001, 0.5, 1.0, 2.0, 1000.0)
