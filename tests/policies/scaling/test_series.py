@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from policies.scaling.series import COLUMNS, Series
 
-STRETCHES = st.lists(st.tuples(st.floats(0, 900), st.floats(0, 400), st.floats(0, 50)), min_size=1, max_size=12)
+SECONDS_LONG = st.just(0.0) | st.floats(1e-6, 400)
+"""No stretch is shorter than a clock can tell, and yet no instant."""
+STRETCHES = st.lists(st.tuples(st.floats(0, 900), SECONDS_LONG, st.floats(0, 50)), min_size=1, max_size=12)
 
 
 @given(stretches=STRETCHES, keep=st.integers(1, 30), first=st.tuples(st.floats(0, 900), st.floats(1, 100)))
