@@ -59,7 +59,8 @@ class Series:
             return self
         step = self.step_seconds
         low = np.floor(starts / step).astype(np.int64)
-        high = np.ceil(ends / step).astype(np.int64) - 1
+        high = np.floor(ends / step).astype(np.int64)
+        high -= high * step == ends
         grown = self._reaching(int(low.min()), int(high.max()))
         for further in range(int((high - low).max()) + 1):
             index = low + further
