@@ -83,6 +83,10 @@ def lull(**changes: object) -> Story:
     return story
 
 
+def first_unread(seen: Observation) -> Observation:
+    return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
+
+
 def in_the_dark(seen: Observation) -> Observation:
     bare = tuple(replace(pod, sample=None) for pod in seen.pods)
     return replace(seen, pods=bare, problems=("Prometheus is away",))
@@ -208,12 +212,9 @@ def test_a_fleet_never_shrinks_while_blind_and_recovers_by_itself(look: Callable
 
 
 def test_one_unseen_pod_is_enough_to_hold() -> None:
-    def look(seen: Observation) -> Observation:
-        return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
-
     story = Story(steps((0, 9.0), (1, 1.0)), policy(), start=5).tell(HOUR)
     before = story.replicas[-1]
-    story.observed = look
+    story.observed = first_unread
     story.tell(HOUR)
     assert min(story.replicas[-200:]) >= before
     assert "1 of" in story.decisions[-1].sentence
@@ -244,11 +245,8 @@ def test_a_pod_that_has_begun_anew_is_not_what_it_was() -> None:
 
 
 def test_a_fleet_grows_on_what_part_of_it_shows() -> None:
-    def look(seen: Observation) -> Observation:
-        return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
-
     story = Story(steps((0, 6.0), (1, 14.0)), policy(), start=4).tell(HOUR)
-    story.observed = look
+    story.observed = first_unread
     story.tell(600)
     assert story.replicas[-1] > 4
 
@@ -256,12 +254,9 @@ def test_a_fleet_grows_on_what_part_of_it_shows() -> None:
 def test_a_fleet_of_which_one_pod_can_never_be_read_foresees_and_learns_by_the_others() -> None:
     """All its life: what is asked for is what would be with all of them read, and nothing shrinks."""
 
-    def look(seen: Observation) -> Observation:
-        return replace(seen, pods=(replace(seen.pods[0], sample=None), *seen.pods[1:]))
-
     read, unread = (
         Story(steps((0, 6.0), (1, 14.0), (2, 6.0)), policy(), start=4, observed=observed).tell(3 * HOUR)
-        for observed in (lambda seen: seen, look)
+        for observed in (lambda seen: seen, first_unread)
     )
     assert max(read.replicas) - 1 <= max(unread.replicas) <= max(read.replicas) + 2
     assert read.replicas[-1] < max(read.replicas)
