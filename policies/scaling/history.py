@@ -308,7 +308,7 @@ class History:
         )
         times = past.fine_times()
         # The first bins lack the past that a held wish looks back on.
-        begins = times[0] + policy.scale_down_window_seconds + lead
+        begins = times[0] + policy.scale_down_window_seconds + lead + step
         counted = ~np.isnan(upper) & ~np.isnan(loads) & (times > begins)
         next_begins = begins + max(0.0, times[-1] + policy.refit_seconds - times[0] - policy.fine_keep_seconds)
         leaving = counted & (times <= next_begins) & (times > self.utilisation.past_until)

@@ -6,8 +6,8 @@ time later, queued and been late. Of what comes out,
 
 - lateness that even the emptiest fleet would have had is nobody's choice: it is set against what the objective allows,
   and never taken for a reason to run emptier still, or a step that nobody foresaw would drive a fleet to its ceiling;
-- the rest is scaled by how much of what was imagined of late really was late, no single step heard for more than it
-  can tell of that;
+- the rest is scaled by how much of what was imagined of late really was late, and no single event is heard for more
+  than one can tell;
 - days before the last are remembered, fading, and a prior speaks as loud as a day of traffic.
 """
 
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 UTILISATIONS: Final[Array] = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.45, 1.6])
 """In multiples of what `policies.scaling.capacity` calls a full replica."""
-USE: Final = 0.45
+USE: Final = 0.43
 """Of the misses that are allowed, how many to aim for: where tomorrow is worse than yesterday, it is by more."""
 LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
@@ -35,7 +35,7 @@ PRIOR_UTILISATION: Final = 1.15
 PRIOR_UNSEEN: Final = 0.24
 """Taken off while nothing was seen of the traffic, and less by the square of what the prior weighs: of a first hour it
 is not even known how well it can be foreseen, of a first half day it is."""
-PRIOR_PER_DOUBLING: Final = 0.1
+PRIOR_PER_DOUBLING: Final = 0.12
 """Taken off where it takes twice as long, for more can happen meanwhile; and again for each time as much."""
 PRIOR_ALLOWED: Final = 0.01
 PRIOR_PER_MISSES: Final = 0.08
@@ -51,7 +51,11 @@ PRIOR_WIDTH: Final = 0.15
 """The prior's lateness grows by e over this much utilisation."""
 PRIOR_LATE: Final = 0.001
 """Share of requests, both late and imagined late, with which their ratio begins at 1."""
-MOST_LATE: Final = 0.2
+EVENT_BINS: Final = 60
+"""What is late within half an hour before or after is late of the same event."""
+EVENT_USE: Final = 0.5
+"""Of the misses aimed for, those that one event is heard for at most: it does not tell how often the like will come."""
+MOST_LATE: Final = 0.5
 """Share of the requests between two refits that the ratio counts as late at most, real and imagined: a step that nobody
 foresaw, with all late for minutes, tells little of how well ordinary days are imagined."""
 TRUTH: Final = (0.25, 2.0)
@@ -111,16 +115,28 @@ class Utilisation:
         least, most = TRUTH
         unsure = PRIOR_LATE * prior_requests
         truth = min(most, max(least, (late + unsure) / (imagined_late + unsure))) if unsure > 0 else 1.0
-        shares = (imagined.late.sum(axis=1) + past_late) * (truth / requests)
         allowed, unseen = 1.0 - attainment, prior_requests / requests
+        heard = _heard(imagined.late, EVENT_USE * USE * allowed * requests / truth)
+        shares = (heard.sum(axis=1) + past_late) * (truth / requests)
         return Utilisation(
             _chosen(shares, unseen, allowed, _prior(allowed, lead_ratio, mean_replicas, unseen)),
-            past_late + imagined.late[:, leaving].sum(axis=1),
+            past_late + heard[:, leaving].sum(axis=1),
             past_requests + float(imagined.requests[leaving].sum()),
             max(self.past_until, until),
             late,
             imagined_late,
         )
+
+
+def _heard(late: Array, most: float) -> Array:
+    """`late` (U, T) with what can be helped of each event, what is late beyond the emptiest, cut to `most` requests."""
+    helped = np.maximum(0.0, late - late[0])
+    bins = np.arange(late.shape[1])
+    until = np.pad(np.cumsum(helped, axis=1), ((0, 0), (1, 0)))
+    # Around each bin and not in fixed hours, or what an event is heard for would change with the clock.
+    begins, ends = np.maximum(0, bins - EVENT_BINS // 2), np.minimum(len(bins), bins + EVENT_BINS // 2 + 1)
+    around = until[:, ends] - until[:, begins]
+    return np.asarray(late[0] + helped * (most / np.maximum(around, most)))
 
 
 def _prior(allowed: float, lead_ratio: float, mean_replicas: float, unseen: float) -> float:
@@ -167,8 +183,9 @@ def imagine(
     full = capacity * UTILISATIONS[:, np.newaxis]
     wished = np.ceil(np.maximum(foreseen, loads) / full - 1e-9)
     ordered = np.clip(_trailing(wished, hold_bins, np.maximum), fewest, most)
-    # There is what has been ordered all through the lead time: what comes takes as long, what goes is gone at once.
-    ready = _trailing(ordered, lead_bins + 1, np.minimum)
+    # What a bin shows is known at its end. There is what has been ordered all through the lead time since: what comes
+    # takes as long, what goes is gone at once.
+    ready = _trailing(ordered, lead_bins + 2, np.minimum)
     walk = np.cumsum((loads - ready * hardest) * step_seconds, axis=1)
     backlog = walk - np.minimum(0.0, np.minimum.accumulate(walk, axis=1))
     pressure = (loads + backlog / ttft_objective_seconds) / (ready * capacity)
