@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay bench-policy bench-breadth bench-ablation bench-robustness crds docs clean parts
+.PHONY: help install demo test test-browser test-cluster test-vllm test-all record-hpa check bench bench-packing bench-replay bench-policy bench-breadth bench-kinds bench-ablation bench-robustness crds docs clean parts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,9 @@ bench-policy: $(INSTALLED) ## ours beside what could be foreseen and the best in
 
 bench-breadth: $(INSTALLED) ## ours under other engines, objectives, ticks and sizes, likewise (20 minutes; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/breadth.py $(or $(TRACES),traces)
+
+bench-kinds: $(INSTALLED) ## ours on kinds of traffic that were never recorded, likewise (15 minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/long/kinds.py
 
 bench-ablation: $(INSTALLED) ## what each ingredient and constant of ours is worth, likewise (an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/ablation.py $(or $(TRACES),traces)

@@ -144,6 +144,7 @@ def test_every_promised_make_target_is_there_with_a_line_of_help() -> None:
         "bench-replay",
         "bench-policy",
         "bench-breadth",
+        "bench-kinds",
         "bench-ablation",
         "bench-robustness",
         "crds",

@@ -107,7 +107,7 @@ OTHERWISE: Final = (
     Days("m-mid+m-large", "both at once, 1 day", 21_600.0, RECORDED[0].file, RECORDED[1].file, max_replicas=48),
 )
 """Other traffic, made of what is recorded. Of the policy's constants only how much a step is heard
-(`policies.scaling.utilisation.MOST_LATE`) was looked at on it."""
+(`MOST_LATE` and `EVENT_USE` of `policies.scaling.utilisation`) was looked at on it."""
 
 
 def turned(trace: Trace) -> Trace:
