@@ -23,8 +23,10 @@ def target(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Itera
     apply_shipped(control_plane, tmp_path, namespace)
     target = Workload(control_plane, namespace)
     target.create(1, cold_start_seconds=0)
-    with one_writer(control_plane):
-        yield target
+    with as_pod(control_plane, namespace, "former") as former:
+        with one_writer(control_plane):
+            yield target
+        wait_until(lambda: not refusal(former, target, 1), within=60, what="the policy switched off")
 
 
 def token_of_pod(control_plane: ControlPlane, namespace: str, pod: str) -> str:
@@ -58,15 +60,21 @@ def test_only_the_pod_that_holds_the_lease_writes(control_plane: ControlPlane, t
     namespace = target.namespace
     leases = LEASES.format(namespace)
     with as_pod(control_plane, namespace, "one") as one, as_pod(control_plane, namespace, "two") as two:
-        wait_until(lambda: refusal(one, target, 2), within=60, what="the policy in force, without a Lease")
         held = {"holderIdentity": "none_1", "leaseDurationSeconds": 8}
         control_plane.api.create(leases, {"metadata": {"name": "preheat-autoscaler"}, "spec": held})
         wait_until(lambda: "held by 'none_1'" in refusal(one, target, 2), within=60, what="the Lease read")
-        control_plane.api.patch(f"{leases}/preheat-autoscaler", {"spec": {"holderIdentity": "one_12345678"}})
-        wait_until(lambda: not refusal(one, target, 2), within=60, what=lambda: f"no '{refusal(one, target, 2)}'")
+
+        # Where no Lease is, as before the first start and in everybody else's namespaces, nobody is refused.
+        control_plane.api.delete(f"{leases}/preheat-autoscaler")
+        wait_until(lambda: not refusal(one, target, 3), within=60, what="the Lease gone")
+        assert refusal(control_plane.api, target, 4) == ""
+
+        leads = {"holderIdentity": "one_12345678", "leaseDurationSeconds": 8}
+        control_plane.api.create(leases, {"metadata": {"name": "preheat-autoscaler"}, "spec": leads})
+        wait_until(lambda: "held by 'one_12345678'" in refusal(two, target, 3), within=60, what="the new Lease read")
+        assert refusal(one, target, 2) == ""
         assert target.desired == 2
-        said = refusal(two, target, 3)
-        assert "pod 'two' does not lead: the Lease is held by 'one_12345678'" in said
+        assert "pod 'two' does not lead: the Lease is held by 'one_12345678'" in refusal(two, target, 3)
         unbound = control_plane.token_of_service_account(namespace, ACCOUNT)
         with Api(control_plane.url, ca=control_plane.ca, token=unbound) as nobody:
             assert "does not lead" in refusal(nobody, target, 3)
