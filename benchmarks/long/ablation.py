@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import PropertyMock, patch
 
+from benchmarks.parts.compared import as_cell
 from benchmarks.parts.days import HOURS, REASONING, RECORDED
 from benchmarks.parts.page import commit, written
 from policies.scaling import forecast, utilisation
@@ -158,7 +159,7 @@ def _table(
             with ExitStack() as stack:
                 cut(stack)
                 found = _replayed(scenario)
-            cells.append(f"{found.gpu_hours:.1f} @ {found.attainment:.2%}")
+            cells.append(as_cell(found.gpu_hours, found.attainment))
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr)
     return lines

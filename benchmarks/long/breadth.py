@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from benchmarks.parts.compared import Record, as_cell, compared
 from benchmarks.parts.days import HOURS, OTHERWISE, REASONING, RECORDED, USUAL, Days, Served
 from benchmarks.parts.page import commit, written
-from simulations.laboratory.candidates import candidates
-from simulations.laboratory.sweep import grid, sweep
 from simulations.traces import TraceError
 
 BEGIN: Final = "<!-- breadth: written by make bench-breadth -->"
@@ -59,14 +58,13 @@ def main() -> None:
     print(written(BEGIN, END, lines, known))
 
 
-def _replayed(days: Days, served: Served, folder: Path, jobs: int) -> list[dict[str, Any]]:
+def _replayed(days: Days, served: Served, folder: Path, jobs: int) -> list[Record]:
     scenario = days.scenario(days.trace(folder), COLD_START_SECONDS, served)
-    points = grid([scenario], [candidates(("foreseeable", "preheat"), scenario)], (0,))
-    return sweep([scenario], points, KEPT / days.name, jobs=jobs)
+    return compared([scenario], ("foreseeable", "preheat"), KEPT / days.name, jobs)
 
 
-def _cells(mark: dict[str, Any], ours: dict[str, Any], served: Served) -> str:
-    kept = f"{ours['gpu_hours']:.1f} @ {ours['slo_attainment']:.2%}"
+def _cells(mark: Record, ours: Record, served: Served) -> str:
+    kept = as_cell(ours["gpu_hours"], ours["slo_attainment"])
     if mark["slo_attainment"] < served.attainment:
         return f"none reaches it | {kept} | "
     return f"{mark['gpu_hours']:.1f} | {kept} | {ours['gpu_hours'] / mark['gpu_hours']:.2f}"

@@ -10,13 +10,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from benchmarks.parts.compared import Record, compared
 from benchmarks.parts.days import RECORDED, Days
 from benchmarks.parts.page import commit, written
 from simulations import peers
-from simulations.laboratory.candidates import candidates
-from simulations.laboratory.sweep import grid, sweep
 from simulations.traces import TraceError
 
 BEGIN: Final = "<!-- frontier: written by make bench-replay -->"
@@ -47,20 +46,13 @@ def _tables(days: Days, folder: Path, jobs: int) -> list[str]:
     except TraceError as error:
         sys.exit(str(error))
     scenarios = [days.scenario(trace, seconds) for seconds in COLD_STARTS_SECONDS]
-    points = grid(scenarios, [candidates((*POLICIES, *IN_HINDSIGHT), each) for each in scenarios], (0,))
-    records = sweep(
-        scenarios,
-        points,
-        KEPT / days.name,
-        jobs=jobs,
-        progress=lambda name, share: print(f"{days.name}: {share:.0%} ({name})", file=sys.stderr),
-    )
+    records = compared(scenarios, (*POLICIES, *IN_HINDSIGHT), KEPT / days.name, jobs)
     return [f"**{days.what}**", "", *_rows(records), ""]
 
 
-def _rows(records: Sequence[dict[str, Any]]) -> list[str]:
+def _rows(records: Sequence[Record]) -> list[str]:
     """One line a policy: GPU-hours, in multiples of the foreseeable, @ attainment, at each cold start."""
-    by_policy: dict[str, dict[float, dict[str, Any]]] = {}
+    by_policy: dict[str, dict[float, Record]] = {}
     for record in records:
         by_policy.setdefault(record["policy"], {})[record["cold_start_s"]] = record
     seconds = COLD_STARTS_SECONDS

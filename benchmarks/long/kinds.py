@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from math import exp, log
 from pathlib import Path
-from typing import Any, Final
+from statistics import geometric_mean
+from typing import Final
 
-from benchmarks.parts.kinds import KINDS, Kind
+from benchmarks.parts.compared import Record, as_cell, cheapest, compared
+from benchmarks.parts.kinds import ATTAINMENT, KINDS
 from benchmarks.parts.page import commit, written
-from simulations.laboratory.candidates import candidates
-from simulations.laboratory.sweep import grid, sweep
 
 BEGIN: Final = "<!-- kinds: written by make bench-kinds -->"
 END: Final = "<!-- end of kinds -->"
@@ -25,9 +23,7 @@ KEPT: Final = Path(".bench/kinds")
 DRAW: Final = 1
 TARGETS: Final = (4, 6, 8, 12, 16, 18, 22, 26)
 """Requests in flight a replica, of which the best is chosen afterwards."""
-ATTAINMENT: Final = 0.99
-
-Record = dict[str, Any]
+POLICIES: Final = ("foreseeable", "preheat", "slo-keda", *(f"hpa:target={target}" for target in TARGETS))
 
 
 def main() -> None:
@@ -43,8 +39,9 @@ def main() -> None:
     ratios: list[float] = []
     cheaper: list[float] = []
     for kind in KINDS:
-        mark, ours, law, *hpas = _replayed(kind, asked.jobs)
-        best = min((each for each in hpas if _keeps(each)), key=lambda each: float(each["gpu_hours"]), default=None)
+        kept = KEPT / "-".join(kind.what.split())
+        mark, ours, law, *hpas = compared([kind.scenario(DRAW)], POLICIES, kept, asked.jobs)
+        best = cheapest(hpas, ATTAINMENT)
         ratio = ours["gpu_hours"] / mark["gpu_hours"]
         ratios.append(ratio)
         if best is not None:
@@ -53,28 +50,14 @@ def main() -> None:
         lines.append(f"| {kind.what} | {mark['gpu_hours']:.1f} | {_cell(ours)} | {ratio:.2f} | {by} | {_cell(law)} |")
         print(lines[-1], file=sys.stderr)
     said = (
-        f"{_mean(ratios):.2f} times the foreseeable and {_mean(cheaper):.2f} times the best HPA, in the geometric mean."
+        f"{geometric_mean(ratios):.2f} times the foreseeable and {geometric_mean(cheaper):.2f} times the best HPA, "
+        "in the geometric mean."
     )
     print(written(BEGIN, END, [*lines, "", said], known))
 
 
-def _replayed(kind: Kind, jobs: int) -> list[Record]:
-    scenario = kind.scenario(DRAW)
-    policies = ("foreseeable", "preheat", "slo-keda", *(f"hpa:target={target}" for target in TARGETS))
-    points = grid([scenario], [candidates(policies, scenario)], (0,))
-    return sweep([scenario], points, KEPT / "-".join(kind.what.split()), jobs=jobs)
-
-
-def _keeps(record: Record) -> bool:
-    return bool(record["slo_attainment"] >= ATTAINMENT)
-
-
 def _cell(record: Record) -> str:
-    return f"{record['gpu_hours']:.1f} @ {record['slo_attainment']:.2%}"
-
-
-def _mean(ratios: Sequence[float]) -> float:
-    return exp(sum(map(log, ratios)) / len(ratios))
+    return as_cell(record["gpu_hours"], record["slo_attainment"])
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, log
 from pathlib import Path
-from typing import Any, Final
+from statistics import geometric_mean
+from typing import Final
 
+from benchmarks.parts.compared import Record, as_cell, cheapest, compared
 from benchmarks.parts.days import HOURS, REASONING, RECORDED, Days
 from benchmarks.parts.page import commit, written
-from simulations.laboratory.candidates import candidates
-from simulations.laboratory.sweep import grid, sweep
 from simulations.traces import TraceError
 
 BEGIN: Final = "<!-- policy: written by make bench-policy -->"
@@ -56,6 +55,10 @@ class Cell:
     slo_aware: float
 
     @property
+    def ours(self) -> str:
+        return as_cell(self.hours, self.attainment)
+
+    @property
     def ratio(self) -> float | None:
         return self.hours / self.foreseeable if self.foreseeable else None
 
@@ -80,24 +83,15 @@ def main() -> None:
 def _cells(days: Days, folder: Path, cold_starts: Sequence[float], jobs: int) -> list[Cell]:
     trace = days.trace(folder)
     scenarios = [days.scenario(trace, seconds) for seconds in cold_starts]
-    policies = ("foreseeable", "preheat", "slo-keda", *IN_HINDSIGHT)
-    points = grid(scenarios, [candidates(policies, each) for each in scenarios], (0,))
-    records = sweep(
-        scenarios,
-        points,
-        KEPT / days.name,
-        jobs=jobs,
-        progress=lambda name, share: print(f"{days.name}: {share:.0%} ({name})", file=sys.stderr),
-    )
+    records = compared(scenarios, ("foreseeable", "preheat", "slo-keda", *IN_HINDSIGHT), KEPT / days.name, jobs)
     return [
         _cell(days, seconds, [each for each in records if each["cold_start_s"] == seconds]) for seconds in cold_starts
     ]
 
 
-def _cell(days: Days, seconds: float, records: Sequence[dict[str, Any]]) -> Cell:
+def _cell(days: Days, seconds: float, records: Sequence[Record]) -> Cell:
     by_policy = {record["policy"]: record for record in records}
-    kept = [by_policy[name] for name in IN_HINDSIGHT if by_policy[name]["slo_attainment"] >= ATTAINMENT]
-    best = min(kept, key=lambda each: each["gpu_hours"], default=None)
+    best = cheapest([by_policy[name] for name in IN_HINDSIGHT], ATTAINMENT)
     mark, ours = by_policy["foreseeable"], by_policy["preheat"]
     return Cell(
         days,
@@ -119,12 +113,10 @@ def _table(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         mark = "none reaches it" if cell.foreseeable is None else f"{cell.foreseeable:.1f}"
         best = "none reaches it" if cell.hindsight is None else f"{cell.hindsight:.1f} ({cell.by})"
-        ours = f"{cell.hours:.1f} @ {cell.attainment:.2%}"
         against = "" if cell.hindsight is None else f"{cell.hours / cell.hindsight:.2f}"
         ratio = "" if cell.ratio is None else f"{cell.ratio:.2f}"
-        lines.append(
-            f"| {cell.days.what} | {cell.cold_start_seconds:.0f} s | {mark} | {ours} | {ratio} | {best} | {against} |"
-        )
+        where = f"{cell.days.what} | {cell.cold_start_seconds:.0f} s"
+        lines.append(f"| {where} | {mark} | {cell.ours} | {ratio} | {best} | {against} |")
     return lines
 
 
@@ -156,8 +148,7 @@ def _verdicts(cells: Sequence[Cell], cold_starts: Sequence[float]) -> list[str]:
 
 
 def _geometric(cells: Sequence[Cell], of: Callable[[Cell], float | None]) -> float:
-    found = [log(value) for cell in cells if (value := of(cell)) is not None]
-    return exp(sum(found) / len(found))
+    return geometric_mean([value for cell in cells if (value := of(cell)) is not None])
 
 
 def _kept(is_so: bool) -> str:

@@ -18,19 +18,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.parts.days import DAY_SECONDS
+from benchmarks.parts.days import CLIP_PROMPT_TOKENS, DAY_SECONDS, promised
+from benchmarks.parts.made import Array, arrivals, conversations
 from benchmarks.parts.page import commit, written
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.observation import Observation, PodSample, SampleState
 from policies.scaling.policy import decide_unmeasured
-from policies.scaling.resource import Objectives
 from simulations.laboratory.candidates import candidates
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import Changing, Constant
 from simulations.model.conditions import Conditions, Rollout, Scraping
 from simulations.model.engine import shipped_engine
 from simulations.replay import Policy, Preheat, Replay
-from simulations.traces import Trace, shipped_trace
+from simulations.traces import Trace
 
 BEGIN: Final = "<!-- robustness: written by make bench-robustness -->"
 END: Final = "<!-- end of robustness -->"
@@ -43,8 +43,8 @@ DRAWS: Final = (5, 6, 7)
 """Seeds of the traffic: four hours of one draw lie up to half a percent beside those of another."""
 ATTAINMENT: Final = 0.99
 POLICIES: Final = ("preheat", "hpa", "slo-keda")
-MINUTE_SHAPE: Final = 25.0
-"""Of the gamma factor of each minute's rate: a coefficient of variation of a fifth, as in chat traffic."""
+GUST_SHAPE: Final = 25.0
+"""A coefficient of variation of a fifth from minute to minute, as in chat traffic."""
 
 ENGINE: Final = shipped_engine("llama2-7b_a40_tp1")
 HALVES: Final = 1.5
@@ -53,16 +53,15 @@ HALVES: Final = 1.5
 USUAL: Final = Conditions(cold_start=Constant(COLD_START_SECONDS))
 COLD_STARTS_TRIPLE: Final = Changing(Constant(COLD_START_SECONDS), Constant(3 * COLD_START_SECONDS), DAY_SECONDS)
 
-Seconds = NDArray[np.float64]
-Rate = Callable[[Seconds], Seconds]
+Rate = Callable[[Array], Array]
 
 
-def ordinary(at: Seconds) -> Seconds:
+def ordinary(at: Array) -> Array:
     """Requests/s: quiet at night, busy by day."""
     return 4.0 + 2.0 * np.sin(2 * np.pi * (at / DAY_SECONDS - 0.25))
 
 
-def within(at: Seconds, start: float, seconds: float) -> NDArray[np.bool_]:
+def within(at: Array, start: float, seconds: float) -> NDArray[np.bool_]:
     """Whether it is then."""
     return (at >= start) & (at < start + seconds)
 
@@ -153,7 +152,7 @@ class Story:
     what: str
     rate: Rate
     conditions: Conditions = USUAL
-    prompts: Callable[[Seconds], Seconds] | None = None
+    prompts: Callable[[Array], Array] = np.ones_like
     """What prompts are multiplied with."""
     around: Callable[[Policy[Any]], Policy[Any]] = lambda policy: policy
     all_day: bool = False
@@ -162,20 +161,15 @@ class Story:
     def trace(self, draw: int) -> Trace:
         rng = np.random.default_rng(draw)
         second = np.arange(round(2 * DAY_SECONDS if self.all_day else EVENT + AFTER), dtype=np.float64)
-        gusts = rng.gamma(MINUTE_SHAPE, 1 / MINUTE_SHAPE, int(len(second) / 60) + 1)
-        arriving = rng.poisson(np.maximum(0.0, self.rate(second)) * gusts[(second / 60).astype(np.int64)])
-        at = np.sort(np.repeat(second, arriving) + rng.random(int(arriving.sum())))
-        lengths = shipped_trace()
-        drawn = rng.integers(0, lengths.requests, len(at))
-        prompts = lengths.prompt_tokens[drawn] * (self.prompts(at) if self.prompts else 1.0)
-        return Trace.of(self.what, at, np.minimum(prompts, 12_000).astype(np.int64), lengths.output_tokens[drawn])
+        at = arrivals(np.maximum(0.0, self.rate(second)), GUST_SHAPE, rng)
+        return conversations(self.what, at, rng, self.prompts).clipped(CLIP_PROMPT_TOKENS)
 
     def told(self, draw: int) -> dict[str, Outcome]:
         """Under each policy."""
         scenario = Scenario(
             self.trace(draw),
             ENGINE,
-            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=ATTAINMENT),
+            promised(ATTAINMENT),
             self.conditions,
             max_replicas=40,
             start_replicas=3,
@@ -191,11 +185,11 @@ class Story:
         return found
 
 
-def _during(seconds: float, of: Callable[[Seconds], Seconds]) -> Rate:
+def _during(seconds: float, of: Callable[[Array], Array]) -> Rate:
     return lambda at: np.where(within(at, EVENT, seconds), of(at), ordinary(at))
 
 
-def _each_day_differs(at: Seconds) -> Seconds:
+def _each_day_differs(at: Array) -> Array:
     day = (at // DAY_SECONDS).astype(np.int64)
     level, shift = np.array([0.6, 1.3])[day], np.array([0.0, 0.4])[day]
     return level * ordinary(at + shift * DAY_SECONDS)

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.parts.made import arrivals
 from policies.scaling.resource import Objectives
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import Constant
@@ -29,9 +30,8 @@ ANSWER_MEAN_TOKENS: Final = 1_500.0
 ANSWER_SIGMA: Final = 1.26
 """Of the log-normal whose P99 is 12,700 tokens at that mean."""
 ANSWER_LIMIT_TOKENS: Final = 32_768
-BURST_SECONDS: Final = 60.0
-BURST_SHAPE: Final = 4.0
-"""Of the gamma factor that each minute's rate is multiplied with: a coefficient of variation of a half."""
+GUST_SHAPE: Final = 4.0
+"""Where a model reasons: a coefficient of variation of a half from minute to minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Served:
 
 
 USUAL: Final = Served()
+
+
+def promised(attainment: float) -> Objectives:
+    """3 s to the first token and 100 ms a token, for this share of the requests."""
+    return Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=attainment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,11 @@ class Days:
         return (turned(found) if self.is_turned else found).clipped(CLIP_PROMPT_TOKENS)
 
     def scenario(self, trace: Trace, cold_start_seconds: float, served: Served = USUAL) -> Scenario:
-        """By how it is served, 3 s to the first token and 100 ms a token promised."""
+        """By how it is served."""
         return Scenario(
             trace if served.traffic == 1 else scaled(trace, served.traffic),
             shipped_engine(served.engine),
-            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=served.attainment),
+            promised(served.attainment),
             Conditions(cold_start=Constant(cold_start_seconds)),
             max_replicas=max(1, round(self.max_replicas * served.traffic)),
             start_replicas=max(1, round(self.start_replicas * served.traffic)),
@@ -144,10 +149,7 @@ def reasoning(days: float = 2.0, seed: int = 1) -> Trace:
     """1 to 2 requests/s over the day, in bursts of a minute; log-normal answers, prompts of Azure's conversations."""
     rng = np.random.default_rng(seed)
     second = np.arange(round(days * DAY_SECONDS))
-    rate = 1.5 + 0.5 * np.sin(2 * np.pi * ((second + 0.5) / DAY_SECONDS - 0.3))
-    bursts = rng.gamma(BURST_SHAPE, 1 / BURST_SHAPE, int(len(second) / BURST_SECONDS) + 1)
-    arriving = rng.poisson(rate * bursts[(second / BURST_SECONDS).astype(np.int64)])
-    at = np.sort(np.repeat(second, arriving) + rng.random(int(arriving.sum())))
+    at = arrivals(1.5 + 0.5 * np.sin(2 * np.pi * ((second + 0.5) / DAY_SECONDS - 0.3)), GUST_SHAPE, rng)
     middle = np.log(ANSWER_MEAN_TOKENS) - ANSWER_SIGMA**2 / 2
     answers = np.clip(np.exp(rng.normal(middle, ANSWER_SIGMA, len(at))), 1, ANSWER_LIMIT_TOKENS).astype(np.int64)
     prompts = shipped_trace().prompt_tokens

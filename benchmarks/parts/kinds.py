@@ -12,23 +12,22 @@ from typing import Final
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-from benchmarks.parts.days import DAY_SECONDS
-from policies.scaling.resource import Objectives
+from benchmarks.parts.days import CLIP_PROMPT_TOKENS, DAY_SECONDS, promised
+from benchmarks.parts.made import Array, arrivals, conversations
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import Constant
 from simulations.model.conditions import Conditions
 from simulations.model.engine import shipped_engine
-from simulations.traces import Trace, shipped_trace
+from simulations.traces import Trace
 
 HOUR: Final = 3600.0
 DAYS: Final = 3
 COLD_START_SECONDS: Final = 180.0
+ATTAINMENT: Final = 0.99
 LONG_PROMPT: Final = 4.0
 """Times as long as usual, where prompts get longer now and then."""
 
-Array = NDArray[np.float64]
 Rate = Callable[[Array, Generator], Array]
 """Requests/s at each second."""
 
@@ -36,12 +35,6 @@ Rate = Callable[[Array, Generator], Array]
 def daily(at: Array, quiet: float, busy: float) -> Array:
     """A sine of a day."""
     return (quiet + busy) / 2 + (busy - quiet) / 2 * np.sin(2 * np.pi * (at / DAY_SECONDS - 0.3))
-
-
-def gusts(at: Array, rng: Generator, variation: float = 0.2) -> Array:
-    """A gamma factor for each minute, of mean 1 and this coefficient of variation."""
-    shape = variation**-2
-    return np.repeat(rng.gamma(shape, 1 / shape, len(at) // 60 + 1), 60)[: len(at)]
 
 
 def wandering(at: Array, rng: Generator, relaxation_seconds: float, sigma: float) -> Array:
@@ -95,7 +88,7 @@ class Kind:
     what: str
     rate: Rate
     variation: float = 0.2
-    """Of the gusts."""
+    """The gusts' coefficient."""
     long_prompts: bool = False
     """Whether they are long now and then, for half an hour in the mean."""
     max_replicas: int = 24
@@ -104,21 +97,21 @@ class Kind:
         """The same for the same draw, whatever other kinds there are."""
         rng = np.random.default_rng([draw, *self.what.encode()])
         at = np.arange(round(DAYS * DAY_SECONDS), dtype=np.float64)
-        arriving = rng.poisson(self.rate(at, rng) * gusts(at, rng, self.variation))
-        arrived = np.sort(np.repeat(at, arriving) + rng.random(int(arriving.sum())))
-        lengths = shipped_trace()
-        drawn = rng.integers(0, lengths.requests, len(arrived))
-        prompts = lengths.prompt_tokens[drawn].astype(np.float64)
-        if self.long_prompts:
-            prompts *= np.where(on_and_off(at, rng, HOUR / 2, 2 * HOUR)[arrived.astype(np.int64)] > 0, LONG_PROMPT, 1.0)
-        return Trace.of(self.what, arrived, np.minimum(prompts, 12_000).astype(np.int64), lengths.output_tokens[drawn])
+
+        def longer(arrived: Array) -> Array:
+            if not self.long_prompts:
+                return np.ones_like(arrived)
+            return np.where(on_and_off(at, rng, HOUR / 2, 2 * HOUR)[arrived.astype(np.int64)] > 0, LONG_PROMPT, 1.0)
+
+        arrived = arrivals(self.rate(at, rng), self.variation**-2, rng)
+        return conversations(self.what, arrived, rng, longer).clipped(CLIP_PROMPT_TOKENS)
 
     def scenario(self, draw: int) -> Scenario:
-        """Llama-2-7B on an A40, 99 % within 3 s and 100 ms a token; the first day is not scored."""
+        """Llama-2-7B on an A40; the first day is not scored."""
         return Scenario(
             self.trace(draw),
             shipped_engine("llama2-7b_a40_tp1"),
-            Objectives(ttft_seconds=3, tpot_seconds=0.1, attainment=0.99),
+            promised(ATTAINMENT),
             Conditions(cold_start=Constant(COLD_START_SECONDS)),
             max_replicas=self.max_replicas,
             start_replicas=3,
