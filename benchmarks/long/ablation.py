@@ -86,6 +86,7 @@ INGREDIENTS: Final[tuple[tuple[str, Cut], ...]] = (
     ("no view of the last ten minutes", _views("last-ten-minutes")),
     ("no trend", _views("trend")),
     ("no hours of yesterday and last week", _views("seasonal-day", "seasonal-week")),
+    ("no minutes of the last hours", _views("recurring-hour")),
     ("no look at the last half minute", _set(burst_seconds=120.0)),
     ("replicas planned just full", _instead(History, "_utilisation", lambda self, since, policy: Utilisation())),
     ("lateness not learnt, the prior's curve", _instead(Lateness, "then", lambda self, *args, **kwargs: self)),

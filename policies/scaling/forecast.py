@@ -25,8 +25,6 @@ FEWEST_ERRORS = 5
 """Compared, before a quantile is taken from them."""
 FEWEST_FOR_SKILL = 15
 """Compared, before another view is believed in the present level's place."""
-SKILL = 0.02
-"""Share by which a view's quantile loss must lie below the present level's for it to be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def fit(
     best = 0
     for index, result in enumerate(results):
         skilled = result is not None and result[2] >= FEWEST_FOR_SKILL
-        if skilled and losses[index] < losses[best] * (1.0 - SKILL if best == 0 else 1.0):
+        if skilled and losses[index] < min(losses[best], losses[0] * (1.0 - views[index].least_skill)):
             best = index
     chosen = results[best]
     assert chosen is not None

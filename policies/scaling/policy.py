@@ -160,9 +160,9 @@ def _present(history: History, now: Observation, done: Activity | None, policy: 
 def _forecast(
     history: History, now: Observation, done: Activity | None, horizon: float, policy: ScalingPolicy
 ) -> Forecast | None:
-    """The demand at the horizon, from a past that ends now; only its recent part is needed to look ahead."""
+    """The demand at the horizon, from a past that ends now; of its fine bins only the last hours are needed."""
     past = history.past(policy)
-    fine = past.fine.tail(round(30 * policy.level_seconds / policy.fine_step_seconds))
+    fine = past.fine.tail(ceil((horizon + policy.day_seconds / 6) / policy.fine_step_seconds))
     if done is not None and done.trusted and done.seconds > 0:
         fine = fine.add(done.start, now.time, row_of(done, policy))
     return foresee(

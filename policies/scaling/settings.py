@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from policies.scaling.calendar_floor import CalendarFloor, floors_of
-from policies.scaling.forecasters.views import LastValue, Seasonal, Trend, View
+from policies.scaling.forecasters.views import LastValue, Recurring, Seasonal, Trend, View
 from policies.scaling.resource import Spec
 
 DAY_SECONDS = 86_400.0
@@ -140,5 +140,6 @@ class ScalingPolicy:
             LastValue(5 * self.level_seconds, "last-ten-minutes"),
             Trend(self.level_seconds, 2.5 * self.level_seconds),
             Seasonal(self.day_seconds, "seasonal-day", 5 * self.level_seconds, 6 * self.coarse_step_seconds),
+            Recurring(self.day_seconds / 24, "recurring-hour", self.level_seconds, self.smooth_seconds),
             Seasonal(7 * self.day_seconds, "seasonal-week", 5 * self.level_seconds, 6 * self.coarse_step_seconds),
         )

@@ -1,4 +1,4 @@
-"""The views of the demand to come: the present level, its trend, and the same hour of other days.
+"""The views of the demand to come: the present level, its trend, the same hour of other days, the same minute of hours.
 
 Each view answers for many instants at once, so that the very function which forecasts is the one that is
 back-tested. A view that lacks the past it needs answers NaN, which is "no opinion", never zero.
@@ -7,6 +7,7 @@ back-tested. A view that lacks the past it needs answers NaN, which is "no opini
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +49,11 @@ class View(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def least_skill(self) -> float:
+        """Share by which its quantile loss must lie below the present level's for it to be believed."""
+        ...
+
     def ahead(self, past: Past, horizon_seconds: float) -> Array:
         """Rates foreseen `horizon_seconds` after each fine time, from nothing later than that time."""
         ...
@@ -59,6 +65,7 @@ class LastValue:
 
     window_seconds: float
     name: str = "last-value"
+    least_skill: float = 0.02
 
     def ahead(self, past: Past, horizon_seconds: float) -> Array:
         return past.level(self.window_seconds)
@@ -72,6 +79,7 @@ class Trend:
     window_seconds: float
     damping: float = 0.7
     name: str = "trend"
+    least_skill: float = 0.02
 
     def ahead(self, past: Past, horizon_seconds: float) -> Array:
         width = max(1, round(self.window_seconds / past.fine.step_seconds))
@@ -94,6 +102,7 @@ class Seasonal:
     smooth_seconds: float
     greatest_change: float = 4.0
     """A profile of a quiet night says little of how a rise multiplies; beyond this it is not believed."""
+    least_skill: float = 0.02
 
     def ahead(self, past: Past, horizon_seconds: float) -> Array:
         times = past.fine_times()
@@ -118,6 +127,38 @@ class Seasonal:
         low = np.where(inside, low, 0)
         high = np.minimum(low + 1, len(rates) - 1)
         return np.where(inside, rates[low] * (1 - share) + rates[high] * share, np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """The present level, and what came or went after this place of the last few periods, in the median.
+
+    For what a clock starts each hour: it adds requests whatever else comes, for minutes that a season smooths out.
+    """
+
+    period_seconds: float
+    name: str
+    level_seconds: float
+    smooth_seconds: float
+    periods: int = 3
+    """An odd number, so that what came in fewer than half of them is not expected again."""
+    least_skill: float = 0.2
+    """In so few periods chance alone shows patterns."""
+
+    def ahead(self, past: Past, horizon_seconds: float) -> Array:
+        step = past.fine.step_seconds
+        level = past.level(self.level_seconds)
+        width, ahead = max(1, round(self.smooth_seconds / step)), max(1, round(horizon_seconds / step))
+        came = np.full(len(level), np.nan)
+        came[:-ahead] = centred_mean(past.fine_rates(), width)[ahead:]
+        moved = came - level
+        period = round(self.period_seconds / step)
+        # The first of which all that it says had come by now.
+        first = ceil((ahead + width // 2) / period)
+        earlier = np.full((self.periods, len(level)), np.nan)
+        for row, back in zip(earlier, range(first * period, len(level), period), strict=False):
+            row[back:] = moved[:-back]
+        return np.asarray(np.maximum(0.0, level + np.median(earlier, axis=0)))
 
 
 def trailing_mean(rates: Array, width: int) -> Array:

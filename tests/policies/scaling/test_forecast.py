@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sin
 
 import numpy as np
 import pytest
 
 from policies.scaling.decision import Forecast
 from policies.scaling.forecast import PRIOR_ERROR, ForecastFit, fit, foresee
-from policies.scaling.forecasters.views import LastValue, Past, Seasonal, Trend, trailing_mean
+from policies.scaling.forecasters.views import LastValue, Past, Trend, View, trailing_mean
 from policies.scaling.series import Series
 from tests.policies.scaling.story import policy
 
@@ -53,6 +54,29 @@ def test_a_daily_rise_is_foreseen_by_the_season_before_it_begins() -> None:
     assert POLICY.views[found.view].name == "seasonal-day"
     forecast = ahead(seen, now, found, 600.0)
     assert forecast.expected > 1.4 * LastValue(120.0).ahead(seen, 0.0)[-1]
+
+
+def hourly(at: float) -> float:
+    """A few minutes of each hour as many again, whatever comes beside."""
+    return 4.0 + 2.0 * sin(at / 5000) + 5.0 * (at % 3600 < 600)
+
+
+def test_what_comes_each_hour_is_foreseen_before_it_comes_and_before_it_goes() -> None:
+    seen, now = past(hourly, 0, noise=0.05, until=12 * 3600 - 120)
+    found = fitted(seen, now, horizon=240.0)
+    assert POLICY.views[found.view].name == "recurring-hour"
+    assert ahead(seen, now, found, 240.0).expected == pytest.approx(hourly(12 * 3600 + 120), rel=0.25)
+    seen, now = past(hourly, 0, noise=0.05, until=12 * 3600 + 480)
+    assert ahead(seen, now, fitted(seen, now, horizon=240.0), 240.0).expected < 6.5
+
+
+def test_what_came_in_one_hour_of_three_is_not_expected_again() -> None:
+    def once(at: float) -> float:
+        return 4.0 + 8.0 * (5 * 3600 <= at < 5 * 3600 + 600)
+
+    view = next(view for view in POLICY.views if view.name == "recurring-hour")
+    seen, _ = past(once, 0, until=7 * 3600 - 120)
+    assert view.ahead(seen, 240.0)[-1] == pytest.approx(4.0)
 
 
 def test_where_a_season_has_no_past_yet_the_level_stands_in_for_what_it_would_have_said() -> None:
@@ -121,16 +145,18 @@ def test_no_demand_at_all_is_fitted_to_nothing() -> None:
     assert fit(seen, POLICY.views, now=now, horizon_seconds=180, quantile=0.9, smooth_seconds=180) is None
 
 
-def test_a_season_looks_at_nothing_later_than_its_time() -> None:
-    seen, _ = past(daily, 2, noise=0.1)
-    view = Seasonal(DAY, "seasonal-day", 600.0, 1800.0)
-    whole = view.ahead(seen, 600.0)
+@pytest.mark.parametrize("view", POLICY.views, ids=lambda view: view.name)
+@pytest.mark.parametrize("horizon", [180.0, 600.0, 2 * 3600.0])
+def test_no_view_looks_at_anything_later_than_its_time(view: View, horizon: float) -> None:
+    seen, _ = past(daily, 8, noise=0.1)
+    whole = view.ahead(seen, horizon)
+    assert not np.isnan(whole[-1])
     cut = 100
     shorter = Past(
         Series(60.0, 1440, seen.fine.first, seen.fine.sums[:-cut]),
         Series(300.0, 2304, seen.coarse.first, seen.coarse.sums[: -cut // 5]),
     )
-    np.testing.assert_allclose(view.ahead(shorter, 600.0), whole[:-cut], rtol=1e-5)
+    np.testing.assert_allclose(view.ahead(shorter, horizon), whole[:-cut], rtol=1e-5)
 
 
 def test_a_mean_over_too_little_is_unknown() -> None:
