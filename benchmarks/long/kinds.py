@@ -39,7 +39,7 @@ def main() -> None:
     ratios: list[float] = []
     cheaper: list[float] = []
     for kind in KINDS:
-        kept = KEPT / "-".join(kind.what.split())
+        kept = KEPT / kind.what.replace(" ", "-").replace("/", "-")
         mark, ours, law, *hpas = compared([kind.scenario(DRAW)], POLICIES, kept, asked.jobs)
         best = cheapest(hpas, ATTAINMENT)
         ratio = ours["gpu_hours"] / mark["gpu_hours"]
