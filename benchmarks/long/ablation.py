@@ -126,7 +126,7 @@ CONSTANTS: Final[tuple[tuple[str, Cut], ...]] = (
 
 def _work_is_arrivals(stack: ExitStack) -> None:
     """As if each request were its own work, in the second it arrives."""
-    stack.enter_context(patch.object(Work, "requests", lambda self, sums: sums[:, ARRIVALS]))
+    stack.enter_context(patch.object(Work, "requests", lambda self, sums, longer=0.0: sums[:, ARRIVALS]))
     stack.enter_context(patch.object(Work, "requests_of", lambda self, sums: sums[ARRIVALS] if sums[SECONDS] else 0.0))
 
 

@@ -80,7 +80,7 @@ class History:
     def work(self, policy: ScalingPolicy) -> Work | None:
         """What tokens cost in the present mix; None before the first request was seen."""
         mix = self.mix.mix
-        return Work.of(self.step_time(policy), mix) if mix else None
+        return Work.of(self.step_time(policy), mix, mix_seconds=policy.mix_prompt_seconds) if mix else None
 
     def step_time(self, policy: ScalingPolicy) -> StepTime:
         return self.steps.step_time if self.steps else StepTime.prior(policy.tpot_objective_seconds)
@@ -166,7 +166,9 @@ class History:
             table = np.array(loads)
             starts, seconds = table[:, 0], table[:, 1]
             ends = starts + seconds
-            rows = np.column_stack((seconds, table[:, 2:] * seconds[:, np.newaxis], np.zeros(len(table))))
+            sums = table[:, 2:] * seconds[:, np.newaxis]
+            # Whether it was full is not known of a past that others saw; the prompts are of those that arrived.
+            rows = np.column_stack((seconds, sums, np.zeros(len(table)), sums[:, 0]))
             old = (seconds >= policy.coarse_step_seconds) | (ends <= since_fine)
             coarse = coarse.add_all(starts[old], ends[old], rows[old])
             fine = fine.add_all(starts[~old], ends[~old], rows[~old])
@@ -341,7 +343,7 @@ def _loads(bin: LoadBin) -> tuple[float, float, float]:
 def row_of(done: Activity, policy: ScalingPolicy) -> Row:
     """By the columns of a `Series`."""
     full = done.seconds * done.saturated(policy.tpot_objective_seconds)
-    return done.seconds, done.arrivals, done.prompt_tokens, done.generation_tokens, full
+    return done.seconds, done.arrivals, done.prompt_tokens, done.generation_tokens, full, done.first_tokens
 
 
 def _fine(policy: ScalingPolicy) -> Series:

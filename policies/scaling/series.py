@@ -14,12 +14,13 @@ ARRIVALS: Final = 1
 PROMPT_TOKENS: Final = 2
 GENERATION_TOKENS: Final = 3
 SATURATED_SECONDS: Final = 4
-COLUMNS: Final = 5
+PROMPTS: Final = 5
+COLUMNS: Final = 6
 
 MOST_UNSEEN: Final = 0.5
 """A bin seen for less than this share of its length is unknown."""
 
-Row = tuple[float, float, float, float, float]
+Row = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def past(rate: Callable[[float], float], days: float, *, noise: float = 0.0, unt
     for minute in range(round((end - start) / 60)):
         at = start + minute * 60.0
         count = max(0.0, rate(at - start) * (1 + noise * rng.standard_normal())) * 60
-        row = (60.0, count, 0.0, 0.0, 0.0)
+        row = (60.0, count, 0.0, 0.0, 0.0, 0.0)
         fine, coarse = fine.add(at, at + 60, row), coarse.add(at, at + 60, row)
     return Past(fine, coarse), end
 

@@ -45,13 +45,17 @@ def test_a_refilled_history_foresees_from_the_first_minute() -> None:
 
 
 def test_what_falls_across_two_bins_is_shared_by_time() -> None:
-    series = Series(60.0, 10).add(90.0, 150.0, (60.0, 6.0, 0.0, 0.0, 0.0))
+    series = Series(60.0, 10).add(90.0, 150.0, (60.0, 6.0, 0.0, 0.0, 0.0, 0.0))
     assert series.first == 1
     assert list(series.sums[:, ARRIVALS]) == [3.0, 3.0]
 
 
 def test_a_bin_seen_for_less_than_half_is_unknown_and_never_zero() -> None:
-    series = Series(60.0, 10).add(0.0, 60.0, (60.0, 6.0, 0.0, 0.0, 0.0)).add(120.0, 140.0, (20.0, 1.0, 0.0, 0.0, 0.0))
+    series = (
+        Series(60.0, 10)
+        .add(0.0, 60.0, (60.0, 6.0, 0.0, 0.0, 0.0, 0.0))
+        .add(120.0, 140.0, (20.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+    )
     rates = series.rates()
     assert rates[0] == pytest.approx(0.1)
     assert np.isnan(rates[1])
@@ -61,13 +65,13 @@ def test_a_bin_seen_for_less_than_half_is_unknown_and_never_zero() -> None:
 def test_bins_beyond_what_is_kept_are_dropped_oldest_first() -> None:
     series = Series(60.0, 3)
     for minute in range(10):
-        series = series.add(minute * 60.0, minute * 60.0 + 60, (60.0, float(minute), 0.0, 0.0, 0.0))
+        series = series.add(minute * 60.0, minute * 60.0 + 60, (60.0, float(minute), 0.0, 0.0, 0.0, 0.0))
     assert list(series.sums[:, ARRIVALS]) == [7.0, 8.0, 9.0]
 
 
 def test_adding_leaves_the_old_series_as_it_was() -> None:
-    series = Series(60.0, 3).add(0.0, 60.0, (60.0, 6.0, 0.0, 0.0, 0.0))
-    series.add(30.0, 60.0, (30.0, 6.0, 0.0, 0.0, 0.0))
+    series = Series(60.0, 3).add(0.0, 60.0, (60.0, 6.0, 0.0, 0.0, 0.0, 0.0))
+    series.add(30.0, 60.0, (30.0, 6.0, 0.0, 0.0, 0.0, 0.0))
     assert list(series.sums[:, ARRIVALS]) == [6.0]
 
 
