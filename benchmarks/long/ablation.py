@@ -115,7 +115,7 @@ CONSTANTS: Final[tuple[tuple[str, Cut], ...]] = (
     ("the prior weighs 2 days", _set(utilisation_prior_seconds=172_800.0)),
     ("prior utilisation 1.05, not 1.15", _instead(utilisation, "PRIOR_UTILISATION", 1.05)),
     ("prior utilisation 1.25", _instead(utilisation, "PRIOR_UTILISATION", 1.25)),
-    ("0.3 of the misses aimed for, not 0.43", _instead(utilisation, "USE", 0.3)),
+    ("0.3 of the misses aimed for, not 0.41", _instead(utilisation, "USE", 0.3)),
     ("0.8 of them", _instead(utilisation, "USE", 0.8)),
     ("one event heard for a quarter of those, not half", _instead(utilisation, "EVENT_USE", 0.25)),
     ("one event heard in full", _instead(utilisation, "EVENT_USE", 1e9)),

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 UTILISATIONS: Final[Array] = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.45, 1.6])
 """In multiples of what `policies.scaling.capacity` calls a full replica."""
-USE: Final = 0.43
+USE: Final = 0.41
 """Of the misses that are allowed, how many to aim for: where tomorrow is worse than yesterday, it is by more."""
 LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
