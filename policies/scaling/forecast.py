@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.scaling.decision import Forecast
-from policies.scaling.forecasters.views import Past, View, centred_mean
+from policies.scaling.forecasters.views import Past, View
 
 PRIOR_ERROR = 0.2
 """Quantile of the error before there is a past to measure it on: three in four hours of chat traffic stay below."""
@@ -67,9 +67,7 @@ def fit(
     smooth_seconds: float,
 ) -> ForecastFit | None:
     """Back-test every view over the fine bins; None while there is too little past. The first view is the fallback."""
-    rates = past.fine_rates()
-    step = past.fine.step_seconds
-    came = _ahead(centred_mean(rates, max(1, round(smooth_seconds / step))), max(1, round(horizon_seconds / step)))
+    came = past.came(horizon_seconds, smooth_seconds)
     mean = float(np.nanmean(came)) if np.any(~np.isnan(came)) else 0.0
     if mean <= 0:
         return None
@@ -127,13 +125,6 @@ def _backtest(
     earlier = float(np.quantile(errors[:split], quantile, method="higher"))
     coverage = float(np.mean(errors[split:] <= max(0.0, earlier)))
     return error, loss, len(errors), coverage
-
-
-def _ahead(rates: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """What came `bins` later; NaN where that is still to come."""
-    came = np.full(len(rates), np.nan)
-    came[:-bins] = rates[bins:]
-    return came
 
 
 def _newest(values: NDArray[np.float64]) -> float | None:

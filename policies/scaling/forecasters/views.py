@@ -38,6 +38,15 @@ class Past:
         """Mean rate over the last `seconds`, at the end of each fine bin; NaN with less than half of them seen."""
         return trailing_mean(self.fine_rates(), max(1, round(seconds / self.fine.step_seconds)))
 
+    def came(self, horizon_seconds: float, smooth_seconds: float) -> Array:
+        """Mean rate around the instant that lies a horizon after each fine bin; NaN where it is still to come."""
+        step = self.fine.step_seconds
+        rates = centred_mean(self.fine_rates(), max(1, round(smooth_seconds / step)))
+        ahead = max(1, round(horizon_seconds / step))
+        found = np.full(len(rates), np.nan)
+        found[:-ahead] = rates[ahead:]
+        return found
+
     def fine_times(self) -> Array:
         """The end of each fine bin: the instant at which it was known."""
         return np.asarray((self.fine.first + 1.0 + np.arange(len(self.fine.sums))) * self.fine.step_seconds, np.float64)
@@ -146,15 +155,11 @@ class Recurring:
     """In so few periods chance alone shows patterns."""
 
     def ahead(self, past: Past, horizon_seconds: float) -> Array:
-        step = past.fine.step_seconds
         level = past.level(self.level_seconds)
-        width, ahead = max(1, round(self.smooth_seconds / step)), max(1, round(horizon_seconds / step))
-        came = np.full(len(level), np.nan)
-        came[:-ahead] = centred_mean(past.fine_rates(), width)[ahead:]
-        moved = came - level
-        period = round(self.period_seconds / step)
+        moved = past.came(horizon_seconds, self.smooth_seconds) - level
+        period = round(self.period_seconds / past.fine.step_seconds)
         # The first of which all that it says had come by now.
-        first = ceil((ahead + width // 2) / period)
+        first = ceil((horizon_seconds + self.smooth_seconds / 2) / self.period_seconds)
         earlier = np.full((self.periods, len(level)), np.nan)
         for row, back in zip(earlier, range(first * period, len(level), period), strict=False):
             row[back:] = moved[:-back]
