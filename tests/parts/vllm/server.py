@@ -26,6 +26,8 @@ CONTEXT_TOKENS = 8000
 """Four times what the model says of itself, and nearly all of the cache. An answer of this length takes tens of seconds
 even alone: a client that hangs up has then left before its end, however late the machine lets it."""
 
+ON_START = Path(__file__).parent / "on_start"
+
 MAX_RUNNING = 16
 """Requests in one batch; the seventeenth waits."""
 
@@ -71,6 +73,7 @@ def start(installation: Installation, *, core: int, folder: Path, options: tuple
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": str(ON_START),
     }
     # Where set, each of vLLM's three processes compiles every module anew, at every start.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
