@@ -142,25 +142,26 @@ class Watch:
 
 
 async def observed(url: str, hang_up: HangUp) -> Run:
-    """Fill the batch and a queue batches long; then come those who leave, and at last a few who stay.
+    """Fill the batch by some who hold it, and a queue batches long; then come those who leave, at last some who stay.
 
-    How many a counter has to show is known beforehand, be the machine slow or fast. Who leaves after a first token
-    asks for more than the engine can have made. Who leaves before it stands behind a batch that cannot end: those in
-    it ask for as much, and leave when the server is seen to know that the others have.
+    How many a counter has to show, and how many are seen to wait, is known beforehand, be the machine slow or fast.
+    Who leaves after a first token asks for more than the engine can have made; those who hold the batch do so too,
+    until they are let go. Who leaves before it stands behind them until the server is seen to know that it has left.
     """
     watch, ledger, ended = Watch(url), Ledger(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(watch.keep(ended))
         await watch.until(lambda: True)
         freed = asyncio.Event()
-        if hang_up is HangUp.BEFORE_FIRST_TOKEN:
-            tasks.create_task(run(leave(HangUp.AFTER_FIRST_TOKEN, HOLDERS), [url], ledger, until=freed))
+        tasks.create_task(run(leave(HangUp.AFTER_FIRST_TOKEN, HOLDERS), [url], ledger, until=freed))
         queue = tasks.create_task(run(stay(STAYERS, 200, seed=1), [url], ledger))
         await watch.until(lambda: watch.waiting() >= QUEUED)
+        if hang_up is HangUp.AFTER_FIRST_TOKEN:
+            freed.set()
         await run(leave(hang_up, LEAVERS), [url], ledger)
         if hang_up is HangUp.BEFORE_FIRST_TOKEN:
             await watch.until(lambda: watch.in_flight() <= HOLDERS + STAYERS)
-        freed.set()
+            freed.set()
         await run(stay(LATER_STAYERS, 4, seed=3), [url], ledger)
         await queue
         ended.set()
@@ -192,9 +193,10 @@ def estimated(samples: Sequence[PodSample]) -> list[PodActivity]:
 @kinds
 def test_clients_do_hang_up_of_a_server_that_cannot_keep_up(runs: dict[HangUp, Run], kind: HangUp) -> None:
     """Else the others would show nothing."""
-    ledger = runs[kind].ledger
+    ledger, before = runs[kind].ledger, kind is HangUp.BEFORE_FIRST_TOKEN
     assert not ledger.ended(Ending.FAILED), ledger.ended(Ending.FAILED)[0]
-    assert len(ledger.ended(Ending(f"hung up {kind}"))) == LEAVERS
+    assert len(ledger.ended(Ending.HUNG_UP_BEFORE_FIRST_TOKEN)) == (LEAVERS if before else 0)
+    assert len(ledger.ended(Ending.HUNG_UP_AFTER_FIRST_TOKEN)) == HOLDERS + (0 if before else LEAVERS)
     assert len(ledger.ended(Ending.FINISHED)) == STAYERS + LATER_STAYERS
     assert 0.3 * ledger.sent() <= LEAVERS
     assert runs[kind].most_waiting >= QUEUED
