@@ -69,7 +69,6 @@ def registry(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
 def published(registry: Registry, *, is_trusted: bool = True) -> Iterator[PublishedNumbers]:
     """The servers alone, on a loop in a thread; a test says what is decided."""
     numbers, ready, stop = PublishedNumbers(), threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
 
     async def serve() -> None:
         async with AsyncExitStack() as parts:
@@ -80,16 +79,17 @@ def published(registry: Registry, *, is_trusted: bool = True) -> Iterator[Publis
             ready.set()
             await stop.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(30)
-        with registered(registry.control_plane, registry.port, registry.authority, is_trusted=is_trusted):
-            yield numbers
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    # Ends a connection too that the API server opened at the last moment.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        thread = threading.Thread(target=runner.run, args=(serve(),))
+        thread.start()
+        try:
+            assert ready.wait(30)
+            with registered(registry.control_plane, registry.port, registry.authority, is_trusted=is_trusted):
+                yield numbers
+        finally:
+            runner.get_loop().call_soon_threadsafe(stop.set)
+            thread.join()
 
 
 class Followed:
