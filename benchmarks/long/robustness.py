@@ -198,6 +198,8 @@ def _each_day_differs(at: Array) -> Array:
 STORIES: Final = (
     Story("nothing out of the ordinary", ordinary, all_day=True),
     Story("a step to ten times in one tick", _during(AFTER, lambda at: 10 * ordinary(at))),
+    # What four stories below do to it is to be held against this one.
+    Story("twice the load from one tick on", _during(AFTER, lambda at: 2 * ordinary(at))),
     Story("a flash crowd: four times for 5 minutes", _during(300, lambda at: 4 * ordinary(at))),
     Story("a dead hour", _during(HOUR, np.zeros_like)),
     Story("down to nothing for 10 minutes, and back", _during(600, np.zeros_like)),
