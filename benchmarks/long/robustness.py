@@ -195,11 +195,13 @@ def _each_day_differs(at: Array) -> Array:
     return level * ordinary(at + shift * DAY_SECONDS)
 
 
+TWICE: Final = _during(AFTER, lambda at: 2 * ordinary(at))
+"""With nothing in the way in one story, hindered in four."""
+
 STORIES: Final = (
     Story("nothing out of the ordinary", ordinary, all_day=True),
     Story("a step to ten times in one tick", _during(AFTER, lambda at: 10 * ordinary(at))),
-    # What four stories below do to it is to be held against this one.
-    Story("twice the load from one tick on", _during(AFTER, lambda at: 2 * ordinary(at))),
+    Story("twice the load from one tick on", TWICE),
     Story("a flash crowd: four times for 5 minutes", _during(300, lambda at: 4 * ordinary(at))),
     Story("a dead hour", _during(HOUR, np.zeros_like)),
     Story("down to nothing for 10 minutes, and back", _during(600, np.zeros_like)),
@@ -211,17 +213,17 @@ STORIES: Final = (
     Story("30 % of samples missing", ordinary, replace(USUAL, scraping=Scraping(missed_share=0.3)), all_day=True),
     Story(
         "the metrics of one replica cannot be read, twice the load meanwhile",
-        _during(AFTER, lambda at: 2 * ordinary(at)),
+        TWICE,
         around=lambda policy: Unread(policy, EVENT, AFTER),
     ),
     Story(
         "Prometheus away for 30 minutes, twice the load meanwhile",
-        _during(AFTER, lambda at: 2 * ordinary(at)),
+        TWICE,
         around=lambda policy: Unmeasured(policy, EVENT, 1800.0),
     ),
     Story(
         "no GPUs to be had for an hour, twice the load meanwhile",
-        _during(AFTER, lambda at: 2 * ordinary(at)),
+        TWICE,
         around=lambda policy: Bounded(policy, EVENT, HOUR),
     ),
     Story(
@@ -241,7 +243,7 @@ STORIES: Final = (
     ),
     Story(
         "cold starts of three times the length since midnight, then twice the load",
-        _during(AFTER, lambda at: 2 * ordinary(at)),
+        TWICE,
         replace(USUAL, cold_start=COLD_STARTS_TRIPLE),
     ),
     Story("prompts of three times the length", ordinary, prompts=lambda at: np.where(at >= EVENT, 3.0, 1.0)),
