@@ -34,7 +34,7 @@ TICK_SECONDS = 5.0
 one moment, so the closer two scrapes are the more of what is read between them is jitter."""
 STAYERS, LATER_STAYERS, LEAVERS = 160, 16, 84
 HOLDERS = MAX_RUNNING
-"""So many have the whole batch while others leave the queue behind them."""
+"""So many have the whole batch until a queue was seen behind them, or until others have left it."""
 QUEUED = 96
 """Of those who stay, so many wait when the others come: more than are served until those have left."""
 
