@@ -282,10 +282,10 @@ class History:
             smooth_seconds=policy.smooth_seconds,
         )
         fitted = replace(self, steps=steps, forecast=forecast, fitted_at=now, learnt_template=template)
-        return replace(fitted, utilisation=fitted._utilisation(self.fitted_at, policy))
+        return replace(fitted, utilisation=fitted._utilisation(now, policy))
 
-    def _utilisation(self, since: float | None, policy: ScalingPolicy) -> Utilisation:
-        """Chosen anew from the last day, as the newest fits imagine it; `since` is when it was chosen before."""
+    def _utilisation(self, now: float, policy: ScalingPolicy) -> Utilisation:
+        """Chosen anew from the last day, as the newest fits imagine it."""
         capacity, fitted = self.capacity(policy), self.forecast
         if capacity is None or fitted is None or fitted.mean <= 0:
             return self.utilisation
@@ -316,9 +316,9 @@ class History:
         leaving = counted & (times <= next_begins) & (times > self.utilisation.past_until)
         return self.utilisation.then(
             Imagined(np.where(counted, imagined.late, 0.0), np.where(counted, imagined.requests, 0.0)),
-            new=counted & (times > since) if since is not None else np.zeros_like(counted),
+            times,
+            now=now,
             leaving=leaving,
-            until=float(times[leaving].max(initial=0.0)),
             keep=0.5 ** (policy.refit_seconds / policy.utilisation_half_life_seconds),
             attainment=policy.attainment,
             prior_requests=policy.utilisation_prior_seconds * fitted.mean,

@@ -6,8 +6,8 @@ time later, queued and been late. Of what comes out,
 
 - lateness that even the emptiest fleet would have had is nobody's choice: it is set against what the objective allows,
   and never taken for a reason to run emptier still, or a step that nobody foresaw would drive a fleet to its ceiling;
-- the rest is scaled by how much of what was imagined of late really was late, and no single event is heard for more
-  than one can tell;
+- the rest is scaled by how much of what is imagined late, at the utilisations that were in force, really was late, and
+  no single event is heard for more than one can tell;
 - days before the last are remembered, fading, and a prior speaks as loud as a day of traffic.
 """
 
@@ -60,6 +60,10 @@ MOST_LATE: Final = 0.5
 foresaw, with all late for minutes, tells little of how well ordinary days are imagined."""
 TRUTH: Final = (0.25, 2.0)
 """How far that ratio is believed."""
+UNTIL, LATE, VALUE = 0, 1, 2
+"""Of a period between two refits."""
+ROUNDING_SECONDS: Final = 1e-6
+"""A bin that ends with a period is of that period, on every machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +83,19 @@ class Utilisation:
     """Imagined, of the days before the last one."""
     past_requests: float = 0.0
     past_until: float = 0.0
-    late: float = 0.0
-    """That were late."""
-    imagined_late: float = 0.0
-    """That were imagined to be, at the utilisation in force."""
     late_since: float = 0.0
     """That were late since the last refit."""
+    periods: Array = field(default_factory=lambda: np.zeros((0, 3)))
+    """One row a refit of the last day, (refits, 3): when, how many were late since the one before, and the utilisation
+    that was in force until then."""
 
     def then(
         self,
         imagined: Imagined,
+        times: Array,
         *,
-        new: NDArray[np.bool_],
+        now: float,
         leaving: NDArray[np.bool_],
-        until: float,
         keep: float,
         attainment: float,
         prior_requests: float,
@@ -101,20 +104,17 @@ class Utilisation:
     ) -> Utilisation:
         """Chosen anew, at a refit.
 
-        `new` are the bins since the last one, `leaving` those that the next one will not see any more, the last of
-        which ends at `until`; `keep` is the share of what is remembered that stays so from one refit to the next,
-        `lead_ratio` the time that a start takes in multiples of that for which the prior is, and `mean_replicas` how
-        many full ones the traffic keeps busy in the mean.
+        `times` (T,) is when each bin ends, `leaving` are those that the next refit will not see any more, `keep` is the
+        share of what is remembered that stays so from one refit to the next, `lead_ratio` the time that a start takes
+        in multiples of that for which the prior is, and `mean_replicas` how many full ones the traffic keeps busy in
+        the mean.
         """
-        at_value = [float(np.interp(self.value, UTILISATIONS, imagined.late[:, i])) for i in np.flatnonzero(new)]
-        most_late = MOST_LATE * float(imagined.requests[new].sum())
-        late = self.late * keep + min(most_late, self.late_since)
-        imagined_late = self.imagined_late * keep + min(most_late, sum(at_value))
+        # Of what was before the bins the end of the newest period alone: there the first one begins.
+        known = self.periods[max(0, int(np.searchsorted(self.periods[:, UNTIL], times[0])) - 1) :]
+        periods = np.vstack((known, (now, self.late_since, self.value)))
         past_late, past_requests = self.past_late * keep, self.past_requests * keep
         requests = float(imagined.requests.sum()) + past_requests + prior_requests
-        least, most = TRUTH
-        unsure = PRIOR_LATE * prior_requests
-        truth = min(most, max(least, (late + unsure) / (imagined_late + unsure))) if unsure > 0 else 1.0
+        truth = _truth(imagined, times, periods, keep, PRIOR_LATE * prior_requests)
         allowed, unseen = 1.0 - attainment, prior_requests / requests
         heard = _heard(imagined.late, EVENT_USE * USE * allowed * requests / truth)
         shares = (heard.sum(axis=1) + past_late) * (truth / requests)
@@ -122,10 +122,33 @@ class Utilisation:
             _chosen(shares, unseen, allowed, _prior(allowed, lead_ratio, mean_replicas, unseen)),
             past_late + heard[:, leaving].sum(axis=1),
             past_requests + float(imagined.requests[leaving].sum()),
-            max(self.past_until, until),
-            late,
-            imagined_late,
+            max(self.past_until, float(times[leaving].max(initial=0.0))),
+            periods=periods,
         )
+
+
+def _truth(imagined: Imagined, times: Array, periods: Array, keep: float, unsure: float) -> float:
+    """How much of what is imagined late really was late, at the utilisations that were in force.
+
+    All that is imagined is imagined as it is now. Had each stretch been held against what was believed of it then, what
+    was late of a step would count twice for a day: in the curve of lateness that it taught, and here once more.
+    """
+    if unsure <= 0:
+        return 1.0
+    # Each bin's period is the first that ends no sooner; where the first one began is not known.
+    period = np.searchsorted(periods[:, UNTIL], times - ROUNDING_SECONDS)
+    bins = np.flatnonzero((period > 0) & (period < len(periods)))
+    period = period[bins]
+    place = np.interp(periods[period, VALUE], UTILISATIONS, np.arange(len(UTILISATIONS)))
+    low = np.minimum(place.astype(np.int64), len(UTILISATIONS) - 2)
+    at_low, at_high = imagined.late[low, bins], imagined.late[low + 1, bins]
+    at_value = at_low + (place - low) * (at_high - at_low)
+    most_late = MOST_LATE * np.bincount(period, imagined.requests[bins], len(periods))
+    fading = keep ** np.arange(len(periods))[::-1]
+    late = float(fading @ np.minimum(most_late, periods[:, LATE]))
+    imagined_late = float(fading @ np.minimum(most_late, np.bincount(period, at_value, len(periods))))
+    least, most = TRUTH
+    return min(most, max(least, (late + unsure) / (imagined_late + unsure)))
 
 
 def _heard(late: Array, most: float) -> Array:

@@ -9,11 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from policies.scaling.lateness import Lateness
-from policies.scaling.utilisation import MOST_LATE, TRUTH, USE, UTILISATIONS, Imagined, Utilisation, imagine
+from policies.scaling.utilisation import MOST_LATE, TRUTH, UNTIL, USE, UTILISATIONS, Imagined, Utilisation, imagine
 
 BINS = 1440
 NONE = np.zeros(BINS, dtype=bool)
 ALL = np.ones(BINS, dtype=bool)
+DAY_SECONDS = 86_400.0
+TIMES = 60.0 * np.arange(1, BINS + 1, dtype=np.float64)
 
 
 def day(late_share: NDArray[np.float64] | list[float], requests: float = 100.0) -> Imagined:
@@ -30,20 +32,25 @@ def chosen(
     prior_requests: float = 0.0,
     lead_ratio: float = 1.0,
     mean_replicas: float = 1e9,
-    new: NDArray[np.bool_] = NONE,
     leaving: NDArray[np.bool_] = NONE,
+    now: float = DAY_SECONDS,
 ) -> Utilisation:
     return (before or Utilisation()).then(
         imagined,
-        new=new,
+        TIMES,
+        now=now,
         leaving=leaving,
-        until=0.0,
         keep=1.0,
         attainment=attainment,
         prior_requests=prior_requests,
         lead_ratio=lead_ratio,
         mean_replicas=mean_replicas,
     )
+
+
+def since(began: float, *, late: float = 0.0, value: float = 1.0) -> Utilisation:
+    """Chosen last at `began`, with so many late since."""
+    return Utilisation(value, late_since=late, periods=np.array([(began, 0.0, value)]))
 
 
 def rising_from(utilisation: float) -> NDArray[np.float64]:
@@ -119,27 +126,51 @@ def test_without_a_past_few_replicas_are_fuller_and_a_strict_objective_emptier()
 
 def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
     imagined = day(rising_from(1.0))
-    counts = imagined.late[:, 0].sum()
-    assert counts > 0
     expected = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
-    prior = 1e4
-    fewer = chosen(imagined, replace(Utilisation(), late_since=0.5 * expected), new=ALL, prior_requests=prior)
-    as_many = chosen(imagined, replace(Utilisation(), late_since=expected), new=ALL, prior_requests=prior)
-    more = chosen(imagined, replace(Utilisation(), late_since=1.5 * expected), new=ALL, prior_requests=prior)
-    assert fewer.value > as_many.value > more.value
+    assert expected > 0
+
+    def with_late(share: float) -> float:
+        return chosen(imagined, since(0.0, late=share * expected), prior_requests=1e4).value
+
+    assert with_late(0.5) > with_late(1.0) > with_late(1.5)
     # A single night that went well, or one that went wrong, is believed within bounds.
-    at_most = chosen(imagined, replace(Utilisation(), late_since=TRUTH[1] * expected), new=ALL, prior_requests=prior)
-    beyond = chosen(imagined, replace(Utilisation(), late_since=50 * expected), new=ALL, prior_requests=prior)
-    assert beyond.value == pytest.approx(at_most.value, abs=0.01)
+    assert with_late(50.0) == pytest.approx(with_late(TRUTH[1]), abs=0.01)
+
+
+def test_each_period_is_held_against_the_utilisation_that_was_in_force() -> None:
+    imagined = day(rising_from(1.0))
+    late = [float(np.interp(value, UTILISATIONS, imagined.late[:, 0])) * BINS / 2 for value in (0.9, 1.1)]
+    one_then_other = chosen(imagined, since(0.0, late=late[0], value=0.9), now=DAY_SECONDS / 2, prior_requests=1e4)
+    both = chosen(imagined, replace(one_then_other, late_since=late[1], value=1.1), prior_requests=1e4)
+    came_true = since(0.0, late=float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1))))
+    assert both.value == pytest.approx(chosen(imagined, came_true, prior_requests=1e4).value)
+
+
+def test_a_step_whose_lateness_is_imagined_by_now_is_not_counted_twice() -> None:
+    imagined = day(rising_from(1.0))
+    expected = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
+    # Before the curve of lateness had learnt of it nothing was imagined; now all of it is, and the past is the same.
+    unknown = chosen(day(np.zeros(len(UTILISATIONS))), since(0.0, late=expected), now=DAY_SECONDS, prior_requests=1e4)
+    learnt = chosen(imagined, replace(unknown, value=1.0), now=DAY_SECONDS + 300.0, prior_requests=1e4)
+    never = chosen(imagined, since(0.0, late=expected), prior_requests=1e4)
+    assert learnt.value == pytest.approx(never.value)
+
+
+def test_what_was_late_before_the_day_that_is_imagined_is_forgotten() -> None:
+    imagined = day(rising_from(1.0))
+    old = np.array([(-300.0, 0.0, 1.0), (0.0, 1e6, 1.0)])
+    as_imagined = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
+    after = chosen(imagined, replace(since(0.0, late=as_imagined), periods=old), prior_requests=1e4)
+    assert after.value == chosen(imagined, since(0.0, late=as_imagined), prior_requests=1e4).value
+    assert after.periods[:, UNTIL].tolist() == [0.0, DAY_SECONDS]
 
 
 def test_five_minutes_in_which_all_were_late_tell_little_of_the_days_that_are_imagined() -> None:
-    ordinary = Utilisation(late=1000.0, imagined_late=1000.0)
-    step = np.arange(BINS) >= BINS - 5
+    imagined = day(rising_from(1.0))
+    began = DAY_SECONDS - 300.0
+    ordinary = chosen(imagined, since(0.0, late=1000.0), now=began, prior_requests=1e4)
     values = {
-        share: chosen(
-            day(rising_from(1.0)), replace(ordinary, late_since=share * 500.0), new=step, prior_requests=1e4
-        ).value
+        share: chosen(imagined, replace(ordinary, late_since=share * 500.0), prior_requests=1e4).value
         for share in (0.0, MOST_LATE, 1.0)
     }
     assert values[0.0] > values[MOST_LATE] == values[1.0]
