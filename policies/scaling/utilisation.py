@@ -102,7 +102,7 @@ class Utilisation:
         lead_ratio: float,
         mean_replicas: float,
     ) -> Utilisation:
-        """Chosen anew, at a refit.
+        """Chosen anew, at a refit, which is `now`.
 
         `times` (T,) is when each bin ends, `leaving` are those that the next refit will not see any more, `keep` is the
         share of what is remembered that stays so from one refit to the next, `lead_ratio` the time that a start takes
