@@ -135,18 +135,15 @@ def _truth(imagined: Imagined, times: Array, periods: Array, keep: float, unsure
     """
     if unsure <= 0:
         return 1.0
-    # Each bin's period is the first that ends no sooner; where the first one began is not known.
-    period = np.searchsorted(periods[:, UNTIL], times - ROUNDING_SECONDS)
-    bins = np.flatnonzero((period > 0) & (period < len(periods)))
-    period = period[bins]
-    place = np.interp(periods[period, VALUE], UTILISATIONS, np.arange(len(UTILISATIONS)))
-    low = np.minimum(place.astype(np.int64), len(UTILISATIONS) - 2)
-    at_low, at_high = imagined.late[low, bins], imagined.late[low + 1, bins]
-    at_value = at_low + (place - low) * (at_high - at_low)
-    most_late = MOST_LATE * np.bincount(period, imagined.requests[bins], len(periods))
-    fading = keep ** np.arange(len(periods))[::-1]
-    late = float(fading @ np.minimum(most_late, periods[:, LATE]))
-    imagined_late = float(fading @ np.minimum(most_late, np.bincount(period, at_value, len(periods))))
+    # A bin is of the first period that ends no sooner; where the first period began is not known.
+    ends = np.searchsorted(times, periods[:, UNTIL] + ROUNDING_SECONDS, side="right")
+    until = np.pad(np.cumsum(imagined.late, axis=1), ((0, 0), (1, 0)))[:, ends]
+    values = periods[1:, VALUE].tolist()
+    at_value = [float(np.interp(value, UTILISATIONS, at)) for value, at in zip(values, np.diff(until).T, strict=True)]
+    most_late = MOST_LATE * np.diff(np.pad(np.cumsum(imagined.requests), (1, 0))[ends])
+    fading = keep ** np.arange(len(values))[::-1]
+    late = float(fading @ np.minimum(most_late, periods[1:, LATE]))
+    imagined_late = float(fading @ np.minimum(most_late, at_value))
     least, most = TRUTH
     return min(most, max(least, (late + unsure) / (imagined_late + unsure)))
 

@@ -53,6 +53,11 @@ def since(began: float, *, late: float = 0.0, value: float = 1.0) -> Utilisation
     return Utilisation(value, late_since=late, periods=np.array([(began, 0.0, value)]))
 
 
+def late_at(value: float, imagined: Imagined) -> float:
+    """Imagined late of the whole day at this utilisation."""
+    return float(np.interp(value, UTILISATIONS, imagined.late.sum(axis=1)))
+
+
 def rising_from(utilisation: float) -> NDArray[np.float64]:
     """Nobody late below it, and e times as many for each 0.1 beyond it, where the objective's own share is reached."""
     return 0.01 * USE * np.exp((UTILISATIONS - utilisation) / 0.1)
@@ -126,7 +131,7 @@ def test_without_a_past_few_replicas_are_fuller_and_a_strict_objective_emptier()
 
 def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
     imagined = day(rising_from(1.0))
-    expected = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
+    expected = late_at(1.0, imagined)
     assert expected > 0
 
     def with_late(share: float) -> float:
@@ -139,18 +144,18 @@ def test_what_was_imagined_is_believed_as_far_as_it_came_true() -> None:
 
 def test_each_period_is_held_against_the_utilisation_that_was_in_force() -> None:
     imagined = day(rising_from(1.0))
-    late = [float(np.interp(value, UTILISATIONS, imagined.late[:, 0])) * BINS / 2 for value in (0.9, 1.1)]
-    one_then_other = chosen(imagined, since(0.0, late=late[0], value=0.9), now=DAY_SECONDS / 2, prior_requests=1e4)
-    both = chosen(imagined, replace(one_then_other, late_since=late[1], value=1.1), prior_requests=1e4)
-    came_true = since(0.0, late=float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1))))
+    before_noon, after = (late_at(value, imagined) / 2 for value in (0.9, 1.1))
+    one_then_other = chosen(imagined, since(0.0, late=before_noon, value=0.9), now=DAY_SECONDS / 2, prior_requests=1e4)
+    both = chosen(imagined, replace(one_then_other, late_since=after, value=1.1), prior_requests=1e4)
+    came_true = since(0.0, late=late_at(1.0, imagined))
     assert both.value == pytest.approx(chosen(imagined, came_true, prior_requests=1e4).value)
 
 
 def test_a_step_whose_lateness_is_imagined_by_now_is_not_counted_twice() -> None:
     imagined = day(rising_from(1.0))
-    expected = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
+    expected = late_at(1.0, imagined)
     # Before the curve of lateness had learnt of it nothing was imagined; now all of it is, and the past is the same.
-    unknown = chosen(day(np.zeros(len(UTILISATIONS))), since(0.0, late=expected), now=DAY_SECONDS, prior_requests=1e4)
+    unknown = chosen(day(np.zeros(len(UTILISATIONS))), since(0.0, late=expected), prior_requests=1e4)
     learnt = chosen(imagined, replace(unknown, value=1.0), now=DAY_SECONDS + 300.0, prior_requests=1e4)
     never = chosen(imagined, since(0.0, late=expected), prior_requests=1e4)
     assert learnt.value == pytest.approx(never.value)
@@ -159,9 +164,9 @@ def test_a_step_whose_lateness_is_imagined_by_now_is_not_counted_twice() -> None
 def test_what_was_late_before_the_day_that_is_imagined_is_forgotten() -> None:
     imagined = day(rising_from(1.0))
     old = np.array([(-300.0, 0.0, 1.0), (0.0, 1e6, 1.0)])
-    as_imagined = float(np.interp(1.0, UTILISATIONS, imagined.late.sum(axis=1)))
-    after = chosen(imagined, replace(since(0.0, late=as_imagined), periods=old), prior_requests=1e4)
-    assert after.value == chosen(imagined, since(0.0, late=as_imagined), prior_requests=1e4).value
+    as_imagined = since(0.0, late=late_at(1.0, imagined))
+    after = chosen(imagined, replace(as_imagined, periods=old), prior_requests=1e4)
+    assert after.value == chosen(imagined, as_imagined, prior_requests=1e4).value
     assert after.periods[:, UNTIL].tolist() == [0.0, DAY_SECONDS]
 
 
