@@ -113,17 +113,15 @@ class History:
             return None
         return int(np.max(within[:, WANTED], initial=0.0))
 
-    def since(
-        self, now: float, seconds: float, newest: Activity | None, policy: ScalingPolicy
-    ) -> NDArray[np.float64] | None:
-        """What was done over the last `seconds` up to and with the newest stretch, by the columns of a `Series`.
+    def since(self, now: float, seconds: float, newest: Activity | None, policy: ScalingPolicy) -> NDArray[np.float64]:
+        """What was done over the last `seconds`, as far as they were seen, up to and with the newest stretch.
 
-        None where less than half of them were seen.
+        By the columns of a `Series`.
         """
-        done = self.recent[self.recent[:, TIME] > now - seconds, DONE:].sum(axis=0)
+        done: NDArray[np.float64] = self.recent[self.recent[:, TIME] > now - seconds, DONE:].sum(axis=0)
         if newest is not None and newest.trusted:
             done = done + np.array(row_of(newest, policy))
-        return done if done[SECONDS] >= seconds / 2 else None
+        return done
 
     def load(self, done: NDArray[np.float64], policy: ScalingPolicy) -> float:
         """Requests' worth of work in what was done, by the columns of a `Series`."""
@@ -231,7 +229,7 @@ class History:
         if not (settled and done.trusted and ready and share):
             return self
         capacity, level = self.capacity(policy), self.since(observation.time, policy.level_seconds, None, policy)
-        if capacity is None or level is None:
+        if capacity is None or level[SECONDS] < policy.level_seconds / 2:
             return self
         load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.ttft_objective_seconds
         # Where buckets leave it open who was late, half of them were.

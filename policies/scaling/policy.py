@@ -145,11 +145,14 @@ def _present(history: History, now: Observation, done: Activity | None, policy: 
     on so soon: of a burst of 30 s whose requests stay for 100 s a quarter is on the fleet at a time.
     """
     level = history.since(now.time, policy.level_seconds, done, policy)
-    if level is None:
-        return done.arrivals / done.seconds if done is not None and done.trusted and done.seconds > 0 else None
-    rate = history.load(level, policy) / float(level[SECONDS])
     burst, stay = history.since(now.time, policy.burst_seconds, done, policy), history.stay_seconds
-    if burst is None or stay is None:
+    if level[SECONDS] < policy.level_seconds / 2:
+        if done is None or not done.trusted or done.seconds <= 0:
+            return None
+        # So little was seen: what came last counts less its error, too, or one second in which ten came is a step.
+        return max(float(burst[ARRIVALS] / burst[SECONDS]), (done.arrivals - sqrt(done.arrivals)) / done.seconds)
+    rate = history.load(level, policy) / float(level[SECONDS])
+    if burst[SECONDS] < policy.burst_seconds / 2 or stay is None:
         return rate
     arrived, worked, seconds = float(burst[ARRIVALS]), history.load(burst, policy), float(burst[SECONDS])
     soon = 1.0 - exp(-policy.burst_seconds / stay)

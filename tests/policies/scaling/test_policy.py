@@ -61,6 +61,23 @@ def test_a_rise_is_met_and_not_overshot() -> None:
     assert story.replicas[-1] == 5
 
 
+def test_one_second_of_a_short_past_is_neither_a_step_nor_an_end() -> None:
+    """A machine stalls for one second: none of a minute that is not full yet, then two in one."""
+
+    def stalled(time: float) -> float:
+        return {20.0: 0.0, 21.0: 14.0}.get(time, 7.0)
+
+    story = Story(stalled, policy(tick_seconds=1.0), start=3).tell(45)
+    demands = [decision.demand for decision in story.decisions if decision.demand is not None]
+    assert min(demands) == pytest.approx(7.0 * 19 / 20, rel=0.01)
+    assert max(demands) == pytest.approx(14.0 - 14.0**0.5)
+
+
+def test_a_step_in_a_short_past_is_met_at_once() -> None:
+    story = Story(lambda time: 4.5 if time < 30 else 45.0, policy(), start=3).settled().tell(45)
+    assert [replicas > 3 for replicas in story.replicas] == [False, False, True]
+
+
 def test_an_idle_fleet_goes_to_the_floor_and_comes_back() -> None:
     story = Story(steps((0, 6.0), (1, 0.0), (2, 6.0)), policy(), start=3).tell(3 * HOUR)
     assert min(story.replicas) == 1
