@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from policies.scaling.work import Work
 
 TIME, WANTED, NEEDED = range(3)
 """Of a turn, as its wish is kept."""
+SHORT: Final = 0.9
+"""Of the replicas that should be there, fewer ready are too few: among many one always boots or fails."""
 IN_FLIGHT_SECONDS, DONE = 1, 2
 """Of a turn, as what was done is kept: after its time Σ of how long requests were in flight since the one before, then
 by the columns of a `Series` what was done since."""
@@ -223,7 +226,10 @@ class History:
     def _with_lateness(
         self, observation: Observation, done: Activity, share: Interval | None, policy: ScalingPolicy
     ) -> History:
-        """With who was late at the present load; not while a fleet that was just taken over settles."""
+        """With who was late at the present load; not while a fleet that was just taken over settles.
+
+        Who was late while replicas that were wished for did not come tells nothing of how the wish was made.
+        """
         settled = self.fitted_at is not None and observation.time - self.ticks[0, TIME] >= policy.settling_seconds
         ready = observation.count(PodStage.READY)
         if not (settled and done.trusted and ready and share):
@@ -243,8 +249,14 @@ class History:
                 seconds=done.seconds,
                 half_life_seconds=policy.lateness_half_life_seconds,
             ),
-            utilisation=replace(self.utilisation, late_since=self.utilisation.late_since + late),
+            utilisation=self.utilisation.with_late(late if ready >= self._promised(observation.time, policy) else None),
         )
+
+    def _promised(self, now: float, policy: ScalingPolicy) -> int:
+        """Replicas that must be ready now if what was wished for comes: the fewest wished of late, but for a few."""
+        since = now - (self.forecast.horizon_seconds if self.forecast else 0.0) - 2 * policy.fine_step_seconds
+        wished = self.ticks[self.ticks[:, TIME] >= since, WANTED]
+        return floor(SHORT * float(wished.min(initial=policy.max_replicas)))
 
     def _with_limits(self, observation: Observation) -> History:
         samples = observation.ready_samples

@@ -13,8 +13,8 @@ time later, queued and been late. Of what comes out,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import exp, log, log2
+from dataclasses import dataclass, field, replace
+from math import exp, log, log2, nan
 from typing import Final
 
 import numpy as np
@@ -84,10 +84,14 @@ class Utilisation:
     past_requests: float = 0.0
     past_until: float = 0.0
     late_since: float = 0.0
-    """That were late since the last refit."""
+    """That were late since the last refit; not a number where that is not held against what is imagined."""
     periods: Array = field(default_factory=lambda: np.zeros((0, 3)))
     """One row a refit of the last day, (refits, 3): when, how many were late since the one before, and the utilisation
     that was in force until then."""
+
+    def with_late(self, late: float | None) -> Utilisation:
+        """With so many more late; None where the wish is not to blame: no time until the next refit counts then."""
+        return replace(self, late_since=self.late_since + (nan if late is None else late))
 
     def then(
         self,
@@ -141,8 +145,9 @@ def _truth(imagined: Imagined, times: Array, periods: Array, keep: float, unsure
     values = periods[1:, VALUE].tolist()
     at_value = [float(np.interp(value, UTILISATIONS, at)) for value, at in zip(values, np.diff(until).T, strict=True)]
     most_late = MOST_LATE * np.diff(np.pad(np.cumsum(imagined.requests), (1, 0))[ends])
-    fading = keep ** np.arange(len(values))[::-1]
-    late = float(fading @ np.minimum(most_late, periods[1:, LATE]))
+    told = ~np.isnan(periods[1:, LATE])
+    fading = told * keep ** np.arange(len(values))[::-1]
+    late = float(fading @ np.minimum(most_late, np.nan_to_num(periods[1:, LATE])))
     imagined_late = float(fading @ np.minimum(most_late, at_value))
     least, most = TRUTH
     return min(most, max(least, (late + unsure) / (imagined_late + unsure)))

@@ -8,6 +8,7 @@ from policies.scaling.demand import LoadBin
 from policies.scaling.history import History
 from policies.scaling.policy import decide
 from policies.scaling.series import ARRIVALS, Series
+from policies.scaling.utilisation import LATE, UNTIL
 from tests.policies.scaling.story import Story, policy
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -92,3 +93,19 @@ def test_a_decision_needs_no_memory_but_history() -> None:
     story = Story(lambda t: 3.0 + 3.0 * (t > HOUR), policy(), start=2).tell(2 * HOUR)
     seen = story.observations[-1]
     assert decide(seen, story.history, story.policy) == decide(seen, story.history, story.policy)
+
+
+def test_who_was_late_for_want_of_gpus_is_not_held_against_how_full_replicas_are_planned() -> None:
+    story = Story(lambda time: 5.0 if time < 2 * HOUR else 12.0, policy(), start=3, slots=3).tell(4 * HOUR)
+    times, late = story.history.utilisation.periods[:, UNTIL] - story.epoch, story.history.utilisation.periods[:, LATE]
+    assert not np.isnan(late[times < 2 * HOUR]).any()
+    # The first replicas wished for could not have been there sooner than a lead time after.
+    assert np.isnan(late[times > 2 * HOUR + 900]).all()
+    assert np.count_nonzero(times > 2 * HOUR + 900) > 20
+
+
+def test_a_fleet_that_gets_what_it_wishes_for_is_held_to_it() -> None:
+    story = Story(lambda time: 5.0 if time < 2 * HOUR else 12.0, policy(), start=3).tell(4 * HOUR)
+    late = story.history.utilisation.periods[:, LATE]
+    assert len(late) > 40
+    assert not np.isnan(late).any()

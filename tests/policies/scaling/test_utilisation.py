@@ -181,6 +181,16 @@ def test_five_minutes_in_which_all_were_late_tell_little_of_the_days_that_are_im
     assert values[0.0] > values[MOST_LATE] == values[1.0]
 
 
+def test_what_was_late_while_replicas_were_wished_for_and_did_not_come_tells_nothing() -> None:
+    imagined = day(rising_from(1.0))
+    short = since(0.0).with_late(1e3).with_late(None).with_late(1e3)
+    as_imagined = since(0.0, late=late_at(1.0, imagined))
+    after = chosen(imagined, short, prior_requests=1e4)
+    assert after.value == pytest.approx(chosen(imagined, as_imagined, prior_requests=1e4).value)
+    # And the time that is no measure ends with the refit.
+    assert after.with_late(5.0).late_since == 5.0
+
+
 def test_days_before_the_last_are_remembered() -> None:
     bad, good = day(rising_from(0.7)), day(rising_from(1.3))
     after = chosen(bad, leaving=ALL)
