@@ -51,7 +51,9 @@ HALVES: Final = 1.5
 """Steps that take so many times as long leave half of what a replica bears within the objectives: 0.88 requests/s of
 1.80, both found by bisection on six replicas."""
 USUAL: Final = Conditions(cold_start=Constant(COLD_START_SECONDS))
-COLD_STARTS_TRIPLE: Final = Changing(Constant(COLD_START_SECONDS), Constant(3 * COLD_START_SECONDS), DAY_SECONDS)
+SLOW_STARTS: Final = replace(
+    USUAL, cold_start=Changing(Constant(COLD_START_SECONDS), Constant(3 * COLD_START_SECONDS), DAY_SECONDS)
+)
 
 Rate = Callable[[Array], Array]
 
@@ -198,6 +200,19 @@ def _each_day_differs(at: Array) -> Array:
 TWICE: Final = _during(AFTER, lambda at: 2 * ordinary(at))
 """With nothing in the way in one story, hindered in four."""
 
+
+def _one_unread(policy: Policy[Any]) -> Hindered:
+    return Unread(policy, EVENT, AFTER)
+
+
+def _prometheus_away(policy: Policy[Any]) -> Hindered:
+    return Unmeasured(policy, EVENT, 1800.0)
+
+
+def _no_gpus(policy: Policy[Any]) -> Hindered:
+    return Bounded(policy, EVENT, HOUR)
+
+
 STORIES: Final = (
     Story("nothing out of the ordinary", ordinary, all_day=True),
     Story("a step to ten times in one tick", _during(AFTER, lambda at: 10 * ordinary(at))),
@@ -211,21 +226,14 @@ STORIES: Final = (
         lambda at: ordinary(at) * np.where(within(at, EVENT - DAY_SECONDS, HOUR), 10.0, 1.0),
     ),
     Story("30 % of samples missing", ordinary, replace(USUAL, scraping=Scraping(missed_share=0.3)), all_day=True),
-    Story(
-        "the metrics of one replica cannot be read, twice the load meanwhile",
-        TWICE,
-        around=lambda policy: Unread(policy, EVENT, AFTER),
-    ),
-    Story(
-        "Prometheus away for 30 minutes, twice the load meanwhile",
-        TWICE,
-        around=lambda policy: Unmeasured(policy, EVENT, 1800.0),
-    ),
-    Story(
-        "no GPUs to be had for an hour, twice the load meanwhile",
-        TWICE,
-        around=lambda policy: Bounded(policy, EVENT, HOUR),
-    ),
+    Story("the metrics of one replica cannot be read", ordinary, around=_one_unread),
+    Story("the same, twice the load meanwhile", TWICE, around=_one_unread),
+    Story("Prometheus away for 30 minutes", ordinary, around=_prometheus_away),
+    Story("the same, twice the load meanwhile", TWICE, around=_prometheus_away),
+    Story("no GPUs to be had for an hour", ordinary, around=_no_gpus),
+    Story("the same, twice the load meanwhile", TWICE, around=_no_gpus),
+    Story("cold starts of three times the length since midnight", ordinary, SLOW_STARTS, all_day=True),
+    Story("the same, then twice the load", TWICE, SLOW_STARTS),
     Story(
         "a retry storm: five times for 10 minutes, clients ask three times again after 10 s",
         _during(600, lambda at: 5 * ordinary(at)),
@@ -240,11 +248,6 @@ STORIES: Final = (
         "the same, all replicas at once",
         ordinary,
         replace(USUAL, rollout=Rollout(EVENT, ENGINE.slowed(HALVES), max_surge=40)),
-    ),
-    Story(
-        "cold starts of three times the length since midnight, then twice the load",
-        TWICE,
-        replace(USUAL, cold_start=COLD_STARTS_TRIPLE),
     ),
     Story("prompts of three times the length", ordinary, prompts=lambda at: np.where(at >= EVENT, 3.0, 1.0)),
     Story(
