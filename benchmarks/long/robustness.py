@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice, product
 from typing import Any, Final
 
@@ -200,18 +201,9 @@ def _each_day_differs(at: Array) -> Array:
 TWICE: Final = _during(AFTER, lambda at: 2 * ordinary(at))
 """With nothing in the way in one story, hindered in four."""
 
-
-def _one_unread(policy: Policy[Any]) -> Hindered:
-    return Unread(policy, EVENT, AFTER)
-
-
-def _prometheus_away(policy: Policy[Any]) -> Hindered:
-    return Unmeasured(policy, EVENT, 1800.0)
-
-
-def _no_gpus(policy: Policy[Any]) -> Hindered:
-    return Bounded(policy, EVENT, HOUR)
-
+ONE_UNREAD: Final = partial(Unread, start=EVENT, seconds=AFTER)
+PROMETHEUS_AWAY: Final = partial(Unmeasured, start=EVENT, seconds=1800.0)
+NO_GPUS: Final = partial(Bounded, start=EVENT, seconds=HOUR)
 
 STORIES: Final = (
     Story("nothing out of the ordinary", ordinary, all_day=True),
@@ -226,12 +218,12 @@ STORIES: Final = (
         lambda at: ordinary(at) * np.where(within(at, EVENT - DAY_SECONDS, HOUR), 10.0, 1.0),
     ),
     Story("30 % of samples missing", ordinary, replace(USUAL, scraping=Scraping(missed_share=0.3)), all_day=True),
-    Story("the metrics of one replica cannot be read", ordinary, around=_one_unread),
-    Story("the same, twice the load meanwhile", TWICE, around=_one_unread),
-    Story("Prometheus away for 30 minutes", ordinary, around=_prometheus_away),
-    Story("the same, twice the load meanwhile", TWICE, around=_prometheus_away),
-    Story("no GPUs to be had for an hour", ordinary, around=_no_gpus),
-    Story("the same, twice the load meanwhile", TWICE, around=_no_gpus),
+    Story("the metrics of one replica cannot be read", ordinary, around=ONE_UNREAD),
+    Story("the same, twice the load meanwhile", TWICE, around=ONE_UNREAD),
+    Story("Prometheus away for 30 minutes", ordinary, around=PROMETHEUS_AWAY),
+    Story("the same, twice the load meanwhile", TWICE, around=PROMETHEUS_AWAY),
+    Story("no GPUs to be had for an hour", ordinary, around=NO_GPUS),
+    Story("the same, twice the load meanwhile", TWICE, around=NO_GPUS),
     Story("cold starts of three times the length since midnight", ordinary, SLOW_STARTS, all_day=True),
     Story("the same, then twice the load", TWICE, SLOW_STARTS),
     Story(

@@ -235,7 +235,7 @@ class History:
         if not (settled and done.trusted and ready and share):
             return self
         capacity, level = self.capacity(policy), self.since(observation.time, policy.level_seconds, None, policy)
-        if capacity is None or level[SECONDS] < policy.level_seconds / 2:
+        if capacity is None or not is_measure(level, policy.level_seconds):
             return self
         load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.ttft_objective_seconds
         # Where buckets leave it open who was late, half of them were.
@@ -335,6 +335,11 @@ class History:
             lead_ratio=lead / policy.utilisation_prior_lead_seconds,
             mean_replicas=fitted.mean / capacity.requests_per_second,
         )
+
+
+def is_measure(done: NDArray[np.float64], seconds: float) -> bool:
+    """Whether so much of the last `seconds` was seen, half of them, that what was done is a measure of them."""
+    return bool(done[SECONDS] >= seconds / 2)
 
 
 def _mix_of(bins: Sequence[LoadBin], since: float) -> MixSums:

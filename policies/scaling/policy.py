@@ -18,7 +18,7 @@ from policies.scaling.decision import Binding, Decision, Forecast
 from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
-from policies.scaling.history import NEEDED, TIME, History, row_of
+from policies.scaling.history import NEEDED, TIME, History, is_measure, row_of
 from policies.scaling.lead_time import LeadTime, prior_seconds
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.sentences import told
@@ -146,13 +146,13 @@ def _present(history: History, now: Observation, done: Activity | None, policy: 
     """
     level = history.since(now.time, policy.level_seconds, done, policy)
     burst, stay = history.since(now.time, policy.burst_seconds, done, policy), history.stay_seconds
-    if level[SECONDS] < policy.level_seconds / 2:
+    if not is_measure(level, policy.level_seconds):
         if done is None or not done.trusted or done.seconds <= 0:
             return None
         # So little was seen: what came last counts less its error, too, or one second in which ten came is a step.
         return max(float(burst[ARRIVALS] / burst[SECONDS]), (done.arrivals - sqrt(done.arrivals)) / done.seconds)
     rate = history.load(level, policy) / float(level[SECONDS])
-    if burst[SECONDS] < policy.burst_seconds / 2 or stay is None:
+    if stay is None or not is_measure(burst, policy.burst_seconds):
         return rate
     arrived, worked, seconds = float(burst[ARRIVALS]), history.load(burst, policy), float(burst[SECONDS])
     soon = 1.0 - exp(-policy.burst_seconds / stay)

@@ -65,10 +65,10 @@ class Steady:
     def count(self, kind: str) -> float:
         return self.autoscaler.metric("preheat_errors_total", name=self.target.name, kind=kind) or 0.0
 
-    def wait_steady(self) -> None:
+    def settle(self) -> None:
         """Two replicas wanted, asked for and serving, and seen so.
 
-        Asked for by hand where it is more: what a fault made one turn of a second see may have raised it, and
+        Asked for by hand where it is not: what a fault made one turn of a second see may have raised it, and
         nothing shrinks within this hour.
         """
 
@@ -122,9 +122,9 @@ def running(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def steady(running: Steady) -> Iterator[Steady]:
-    running.wait_steady()
+    running.settle()
     yield running
-    running.wait_steady()
+    running.settle()
     running.autoscaler.wait_turns(running.neighbour.key, 1)
     assert running.neighbour.desired == 1
 
