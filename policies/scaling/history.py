@@ -240,6 +240,7 @@ class History:
         load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.ttft_objective_seconds
         # Where buckets leave it open who was late, half of them were.
         late = (1.0 - (share.low + share.high) / 2) * done.first_tokens
+        short = ready < SHORT * self._promised(observation.time, policy)
         return replace(
             self,
             lateness=self.lateness.then(
@@ -249,14 +250,14 @@ class History:
                 seconds=done.seconds,
                 half_life_seconds=policy.lateness_half_life_seconds,
             ),
-            utilisation=self.utilisation.with_late(late if ready >= self._promised(observation.time, policy) else None),
+            utilisation=self.utilisation.with_late(None if short else late),
         )
 
-    def _promised(self, now: float, policy: ScalingPolicy) -> int:
-        """Replicas that must be ready now if what was wished for comes: the fewest wished of late, but for a few."""
+    def _promised(self, now: float, policy: ScalingPolicy) -> float:
+        """Replicas that are ready now if what was wished for comes: the fewest wished of late."""
         since = now - (self.forecast.horizon_seconds if self.forecast else 0.0) - 2 * policy.fine_step_seconds
         wished = self.ticks[self.ticks[:, TIME] >= since, WANTED]
-        return floor(SHORT * float(wished.min(initial=policy.max_replicas)))
+        return float(wished.min(initial=policy.max_replicas))
 
     def _with_limits(self, observation: Observation) -> History:
         samples = observation.ready_samples

@@ -95,8 +95,9 @@ def test_a_decision_needs_no_memory_but_history() -> None:
     assert decide(seen, story.history, story.policy) == decide(seen, story.history, story.policy)
 
 
-def test_who_was_late_for_want_of_gpus_is_not_held_against_how_full_replicas_are_planned() -> None:
-    story = Story(lambda time: 5.0 if time < 2 * HOUR else 12.0, policy(), start=3, slots=3).tell(4 * HOUR)
+@pytest.mark.parametrize("rate", [pytest.param(7.0, id="one-of-four-lacks"), pytest.param(12.0, id="most-lack")])
+def test_who_was_late_for_want_of_gpus_is_not_held_against_how_full_replicas_are_planned(rate: float) -> None:
+    story = Story(lambda time: 5.0 if time < 2 * HOUR else rate, policy(), start=3, slots=3).tell(4 * HOUR)
     times, late = story.history.utilisation.periods[:, UNTIL] - story.epoch, story.history.utilisation.periods[:, LATE]
     assert not np.isnan(late[times < 2 * HOUR]).any()
     # The first replicas wished for could not have been there sooner than a lead time after.
