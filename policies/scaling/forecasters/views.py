@@ -42,9 +42,12 @@ class Past:
         """Mean rate around the instant that lies a horizon after each fine bin; NaN where it is still to come."""
         step = self.fine.step_seconds
         rates = centred_mean(self.fine_rates(), max(1, round(smooth_seconds / step)))
-        ahead = max(1, round(horizon_seconds / step))
+        # A bin stands for its middle, half a step before its end; between two middles the load is a line.
+        place = horizon_seconds / step + 0.5
+        low = int(place)
+        share = place - low
         found = np.full(len(rates), np.nan)
-        found[:-ahead] = rates[ahead:]
+        found[: -low - 1] = rates[low:-1] * (1 - share) + rates[low + 1 :] * share
         return found
 
     def fine_times(self) -> Array:
@@ -159,7 +162,7 @@ class Recurring:
         moved = past.came(horizon_seconds, self.smooth_seconds) - level
         period = round(self.period_seconds / past.fine.step_seconds)
         # The first of which all that it says had come by now.
-        first = ceil((horizon_seconds + self.smooth_seconds / 2) / self.period_seconds)
+        first = ceil((horizon_seconds + self.smooth_seconds / 2 + past.fine.step_seconds) / self.period_seconds)
         earlier = np.full((self.periods, len(level)), np.nan)
         for row, back in zip(earlier, range(first * period, len(level), period), strict=False):
             row[back:] = moved[:-back]

@@ -102,6 +102,19 @@ def test_a_rise_is_drawn_on_from_the_present_level_and_damped() -> None:
     assert foreseen == pytest.approx(level + 0.7 * per_second * 240.0, rel=1e-4)
 
 
+@pytest.mark.parametrize("horizon", [0.0, 15.0, 60.0, 76.0, 89.9, 197.3, 600.0])
+def test_what_came_is_read_just_a_horizon_after_the_end_of_each_bin(horizon: float) -> None:
+    per_second = 1 / 300
+    seen, _ = past(lambda at: 2.0 + per_second * at, 1 / 24)
+    begun = seen.fine_times()[0] - 60.0
+    came = seen.came(horizon, 180.0)
+    told = came[~np.isnan(came)][1:-1]  # the outermost have a neighbour on one side alone
+    # The rate of a minute is that of its begin, half a minute before its middle.
+    there = seen.fine_times() - begun - 30.0 + horizon
+    assert told == pytest.approx(2.0 + per_second * there[1 : 1 + len(told)], rel=1e-6)
+    assert len(told) == pytest.approx(60 - horizon / 60 - 2, abs=1)
+
+
 def test_a_view_without_skill_is_muted() -> None:
     rng = np.random.default_rng(3)
     levels = rng.uniform(2, 12, 400)

@@ -402,10 +402,10 @@ def test_no_decision_depends_on_the_order_of_pods(seed: int) -> None:
     assert [d.sentence for d in other.decisions] == [d.sentence for d in told.decisions]
 
 
-@pytest.mark.parametrize("load", [steps((0, 3.0), (1, 10.0), (2, 2.0)), wave(2.0, 12.0, 4.0)], ids=["steps", "wave"])
+@pytest.mark.parametrize("load", [steps((0, 3.0), (1, 11.0), (2, 2.0)), wave(2.0, 13.0, 4.0)], ids=["steps", "wave"])
 def test_the_tick_changes_neither_peaks_nor_cost(load: Callable[[float], float]) -> None:
     # From a settled fleet: how a fleet fills from nothing teaches more of its capacity, the oftener it is looked at.
-    # And to no peak on the edge of a whole number, as 9 and 9.5 requests/s have it: there a tick tips the rounding.
+    # And to no peak on the edge of a whole number, as 10 and 12 requests/s have it: there a tick tips the rounding.
     told = {
         tick: Story(load, policy(tick_seconds=tick), start=2).settled().tell(3 * HOUR) for tick in (5.0, 15.0, 30.0)
     }
