@@ -77,13 +77,13 @@ METRICS: Final = tuple(
             "preheat_forecast_error_ratio",
             "gauge",
             TARGET,
-            "Mean distance of the forecast from the demand that came, as a share of that demand",
+            "Mean distance of the forecast from the load that came, a mean over minutes, as a share of it",
         ),
         (
             "preheat_forecast_coverage_ratio",
             "gauge",
             TARGET,
-            "Share of forecasts whose `upper` the demand that came did not exceed",
+            "Share of forecasts whose `upper` the load that came did not exceed",
         ),
         ("preheat_forecasts_compared", "gauge", TARGET, "Forecasts that the last two ratios rest on"),
         ("preheat_samples", "gauge", (*TARGET, "state"), "Ready pods by the state of their newest sample"),
@@ -151,20 +151,20 @@ COMPARED: Final = 240
 
 
 class ForecastScore:
-    """The forecasts that were made, each compared with the demand that came at its time."""
+    """The forecasts that were made, each compared with the load that came around its time."""
 
     def __init__(self) -> None:
         self._due: deque[Forecast] = deque(maxlen=4 * COMPARED)
         self._compared: deque[tuple[float, float, bool]] = deque(maxlen=COMPARED)
 
     def follow(self, decision: Decision, tolerance_seconds: float) -> None:
-        """Compare what is due with this decision's demand, and remember its forecast."""
-        while self._due and self._due[0].time <= decision.time:
+        """Compare what is due with the load that this decision saw come, and remember its forecast."""
+        came = decision.came
+        while came is not None and self._due and self._due[0].time <= came.time:
             due = self._due.popleft()
             # Of a time that nobody looked at, nothing is known.
-            if decision.demand is not None and decision.time - due.time <= tolerance_seconds:
-                distance = abs(decision.demand - due.expected)
-                self._compared.append((distance, decision.demand, decision.demand <= due.upper))
+            if came.time - due.time < tolerance_seconds:
+                self._compared.append((abs(came.load - due.expected), came.load, came.load <= due.upper))
         if decision.forecast is not None and decision.forecast.time > decision.time:
             self._due.append(decision.forecast)
 

@@ -42,6 +42,15 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Came:
+    """The load that came, as a forecast speaks of it: a mean over minutes, in the unit of forecasts."""
+
+    time: float
+    """The middle of those minutes: a forecast for this instant foresaw just that."""
+    load: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A number for `scale` with the reasons for it; `sentence` is the log line, the event and the report's column."""
 
@@ -57,7 +66,9 @@ class Decision:
     horizon_seconds: float = 0.0
     forecast: Forecast | None = None
     demand: float | None = None
-    """The load now, in requests/s of the present mix whose work it is; None when unseen."""
+    """The load now, in requests/s of the present mix whose work it is, and its bursts; None when unseen."""
+    came: Came | None = None
+    """What forecasts are held against; None while too little was seen."""
     capacity: float | None = None
     """Requests/s that one replica bears within the objectives, of the present mix."""
     ready: int = 0

@@ -14,7 +14,7 @@ from math import ceil, exp, sqrt
 from policies.scaling import damping, sentences
 from policies.scaling.calendar_floor import floor_at
 from policies.scaling.capacity import ReplicaCapacity
-from policies.scaling.decision import Binding, Decision, Forecast
+from policies.scaling.decision import Binding, Came, Decision, Forecast
 from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
@@ -103,6 +103,7 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
         horizon_seconds=horizon,
         forecast=forecast,
         demand=present,
+        came=_came(history, now, done, policy),
         capacity=capacity.requests_per_second if capacity else None,
         ready=coming.ready,
         coming=coming.coming,
@@ -158,6 +159,14 @@ def _present(history: History, now: Observation, done: Activity | None, policy: 
     soon = 1.0 - exp(-policy.burst_seconds / stay)
     arriving = rate + soon * ((arrived - sqrt(arrived)) / seconds - rate)
     return max(rate, arriving, (worked - sqrt(worked)) / seconds)
+
+
+def _came(history: History, now: Observation, done: Activity | None, policy: ScalingPolicy) -> Came | None:
+    """The newest mean that the back-test of forecasts would compare them with."""
+    seen = history.since(now.time, policy.smooth_seconds, done, policy)
+    if not is_measure(seen, policy.smooth_seconds):
+        return None
+    return Came(now.time - policy.smooth_seconds / 2, history.load(seen, policy) / float(seen[SECONDS]))
 
 
 def _forecast(

@@ -63,9 +63,12 @@ class Forecasts:
     @classmethod
     def of(cls, replay: Replay) -> Forecasts | None:
         """None of a policy that foresees nothing, or never tells the load that it sees."""
-        last = replay.decisions[-1].time if replay.decisions else 0.0
+        ago = _seconds_ago(replay)
+        if ago is None:
+            return None
+        last = replay.decisions[-1].time - ago
         made = [each.forecast for each in replay.decisions if each.forecast is not None and each.forecast.time <= last]
-        if not made or all(each.demand is None for each in replay.decisions):
+        if not made:
             return None
         made.sort(key=lambda each: each.time)
         time = np.array([each.time for each in made])
@@ -106,15 +109,21 @@ class Forecasts:
 
 
 def load_at(replay: Replay, times: Floats) -> Floats:
-    """Requests/s that the policy saw at the tick that each time falls on or before; NaN where it saw none."""
-    ticks = np.array([each.time for each in replay.decisions])
-    seen = np.array([math.nan if each.demand is None else each.demand for each in replay.decisions])
-    if not len(ticks):
+    """Requests/s that came around each time, as the next look that tells of it saw it; NaN where none did."""
+    ago = _seconds_ago(replay)
+    if ago is None:
         return np.full(len(times), np.nan)
-    tick_seconds = float(np.median(np.diff(ticks))) if len(ticks) > 1 else 0.0
-    following = np.minimum(np.searchsorted(ticks, times), len(ticks) - 1)
-    wait = ticks[following] - times
+    told_of = np.array([each.time for each in replay.decisions]) - ago
+    seen = np.array([math.nan if each.came is None else each.came.load for each in replay.decisions])
+    tick_seconds = float(np.median(np.diff(told_of))) if len(told_of) > 1 else 0.0
+    following = np.minimum(np.searchsorted(told_of, times), len(told_of) - 1)
+    wait = told_of[following] - times
     return np.where((wait >= 0) & (wait <= tick_seconds), seen[following], np.nan)
+
+
+def _seconds_ago(replay: Replay) -> float | None:
+    """Of what came each look tells so long after; None where none tells."""
+    return next((each.time - each.came.time for each in replay.decisions if each.came is not None), None)
 
 
 def shares(stretches: Sequence[Covered]) -> list[float]:

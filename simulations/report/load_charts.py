@@ -14,9 +14,9 @@ from simulations.report.series import MOST_COLUMNS, Foreseen, Load, arrivals, co
 
 FORESEEN = (
     "The load is the work that came, in requests of the mix of lengths then present: a long answer counts for as long "
-    "as it is worked on, so the load follows the requests that arrive, later and smoother. The band is what had been "
-    "foreseen of it a lead time before, drawn at the moment it speaks of: from the load that was expected to the one "
-    "that was planned for."
+    "as it is worked on, so the load follows the requests that arrive, later and smoother; it is a mean over the three "
+    "minutes around each moment, which is what is foreseen. The band is what had been foreseen of it a lead time "
+    "before, drawn at the moment it speaks of: from the load that was expected to the one that was planned for."
 )
 """Of a chart that has load and band."""
 

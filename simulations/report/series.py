@@ -162,7 +162,7 @@ def foreseen(replay: Replay, most: int) -> Foreseen | None:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a policy saw to be asked of its fleet, in requests/s of the mix of lengths at that time."""
+    """What a policy saw come, as its forecasts speak of it: means over minutes, in requests/s of the mix then."""
 
     x: Floats
     y: Floats
@@ -171,14 +171,17 @@ class Load:
 
 def load_seen(replay: Replay, most: int) -> Load | None:
     """The mean of what was seen in each of no more than so many columns; None of a policy that never tells it."""
-    seen = np.array([math.nan if each.demand is None else each.demand for each in replay.decisions])
-    if np.isnan(seen).all():
+    first = next((at for at, each in enumerate(replay.decisions) if each.came is not None), None)
+    if first is None:
         return None
+    told = replay.decisions[first:]
+    seen = np.array([math.nan if each.came is None else each.came.load for each in told])
+    ago = 0.0 if told[0].came is None else told[0].time - told[0].came.time
     per = max(1, math.ceil(len(seen) / most))
     known = means((~np.isnan(seen)).astype(np.float64), per)
     sums = means(np.nan_to_num(seen), per)
     y = np.divide(sums, known, out=np.full(len(sums), np.nan), where=known > 0)
-    return Load(np.array([each.time for each in replay.decisions[::per]]), y)
+    return Load(np.array([each.time - ago for each in told[::per]]), y)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaler.loop import Outcome, Turn
 from autoscaler.telemetry import BY_NAME, METRICS, Figures, ForecastScore, Telemetry
-from policies.scaling.decision import Binding, Decision, Forecast
+from policies.scaling.decision import Binding, Came, Decision, Forecast
 from policies.scaling.observation import Observation, SampleState
 from tests.autoscaler.worlds import EMPTY, START, World, with_states
 from tests.checkout import ROOT
@@ -128,15 +128,21 @@ def forecast(time: float, expected: float = 10.0, upper: float = 12.0) -> Foreca
     return Forecast(time, "trend", expected, upper, 0.95)
 
 
-def test_forecasts_are_scored_against_what_came_at_their_time() -> None:
+def saw_come(time: float, load: float) -> Decision:
+    """A look of a minute and a half later, when the mean around that time is known."""
+    return decision(time + 90.0, came=Came(time, load), demand=99.0)
+
+
+def test_forecasts_are_scored_against_what_came_around_their_time() -> None:
     score = ForecastScore()
     assert (score.error_ratio, score.coverage_ratio, score.compared) == (None, None, 0)
-    score.follow(decision(0.0, forecast=forecast(30.0), demand=1.0), 30.0)
-    score.follow(decision(15.0, forecast=forecast(45.0), demand=1.0), 30.0)
-    assert score.compared == 0
-    score.follow(decision(30.0, demand=8.0), 30.0)
+    score.follow(decision(0.0, forecast=forecast(30.0)), 30.0)
+    score.follow(decision(15.0, forecast=forecast(45.0)), 30.0)
+    score.follow(decision(60.0, demand=8.0), 30.0)
+    assert score.compared == 0  # their time has come, but not yet what came around it
+    score.follow(saw_come(30.0, 8.0), 30.0)
     assert (score.error_ratio, score.coverage_ratio) == (2 / 8, 1.0)
-    score.follow(decision(45.0, demand=16.0), 30.0)
+    score.follow(saw_come(45.0, 16.0), 30.0)
     assert (score.error_ratio, score.coverage_ratio, score.compared) == ((2 + 6) / (8 + 16), 0.5, 2)
 
 
@@ -144,8 +150,8 @@ def test_forecasts_of_times_that_nobody_saw_are_not_scored() -> None:
     score = ForecastScore()
     score.follow(decision(0.0, forecast=forecast(30.0)), 30.0)
     score.follow(decision(15.0, forecast=forecast(100.0)), 30.0)
-    score.follow(decision(90.0, demand=8.0), 30.0)  # 60 s after the first was due
-    score.follow(decision(105.0, demand=None), 30.0)  # the second is due, the demand is not known
+    score.follow(saw_come(90.0, 8.0), 30.0)  # 60 s after the first was due
+    score.follow(decision(195.0, demand=8.0, came=None), 30.0)  # the second is due, what came is not known
     assert score.compared == 0
 
 

@@ -78,6 +78,18 @@ def test_a_step_in_a_short_past_is_met_at_once() -> None:
     assert [replicas > 3 for replicas in story.replicas] == [False, False, True]
 
 
+def test_what_came_is_the_mean_around_an_instant_however_great_a_burst_the_wish_hears() -> None:
+    story = Story(lambda time: 21.0 if time == 1800 else 7.0, policy(), start=4).settled().tell(2000)
+    hour = [decision for decision in story.decisions if 1700 < decision.time - story.decisions[0].time < 2000]
+    came = [decision.came for decision in hour if decision.came is not None]
+    assert len(came) == len(hour)
+    assert {decision.time - each.time for decision, each in zip(hour, came, strict=True)} == {90.0}
+    assert max(decision.demand or 0.0 for decision in hour) > 8.5
+    # Of the burst's 210 requests some are worked on later still.
+    assert 7.1 < max(each.load for each in came) < 7.0 + 14.0 * 15 / 180
+    assert story.decisions[1].came is None  # half of three minutes are not seen yet
+
+
 def test_an_idle_fleet_goes_to_the_floor_and_comes_back() -> None:
     story = Story(steps((0, 6.0), (1, 0.0), (2, 6.0)), policy(), start=3).tell(3 * HOUR)
     assert min(story.replicas) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.scaling.decision import Forecast
+from policies.scaling.decision import Came, Forecast
 from simulations.laboratory.static_line import static_line
 from simulations.replay import Timeline
 from simulations.report.comparison_page import comparison_page
@@ -125,8 +125,11 @@ def test_forecasts_are_drawn_of_the_policy_that_has_them(report: Structure) -> N
     assert band["name"] == "foreseen a lead time before: expected to 90\u00a0% quantile"
     assert len(band["y"]) > 20
     assert sum(arriving["y"]) * arriving["x"]["step"] == pytest.approx(compared().scenario.trace.requests)
-    told = [each.demand for each in compared().outcomes[0].replay.decisions]
-    assert load["y"] == [None if each is None else pytest.approx(each, abs=1e-4) for each in told]
+    told = [each.came for each in compared().outcomes[0].replay.decisions]
+    assert told[0] is None  # of the first seconds there is no mean over minutes
+    begun = next(at for at, each in enumerate(told) if each is not None)
+    assert load["y"] == [None if each is None else pytest.approx(each.load, abs=1e-4) for each in told[begun:]]
+    assert load["x"][0] == pytest.approx(next(each.time for each in told if each is not None))
 
 
 def test_each_policy_that_foresees_has_its_load_and_its_share_and_without_any_there_are_arrivals_alone() -> None:
@@ -156,7 +159,7 @@ def test_each_policy_that_foresees_has_its_load_and_its_share_and_without_any_th
 def test_what_was_foreseen_by_a_policy_that_tells_no_load_is_held_to_nothing() -> None:
     found = compared()
     ours = found.outcomes[0]
-    silent = replace(ours.replay, decisions=tuple(replace(each, demand=None) for each in ours.replay.decisions))
+    silent = replace(ours.replay, decisions=tuple(replace(each, came=None) for each in ours.replay.decisions))
     told = Structure(comparison_page(replace(found, outcomes=(replace(ours, replay=silent),))))
     assert told.problems == []
     assert [each["short"] for each in chart(told, "load-chart")["series"]] == ["foreseen", "arriving"]
@@ -274,7 +277,7 @@ def test_a_week_of_decisions_is_a_light_page() -> None:
             time=15.0 * tick,
             sentence=f"{base.decisions[at].sentence} at tick {tick}",
             forecast=Forecast(15.0 * tick + 197.3, "trend", 4 + at / 7, 5 + at / 7, 0.9),
-            demand=4 + at / 3,
+            came=Came(15.0 * tick, 4 + at / 3),
         )
         for tick, at in enumerate(many.tolist())
     )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.telemetry import ForecastScore
-from policies.scaling.decision import Decision, Forecast
+from policies.scaling.decision import Came, Decision, Forecast
 from simulations.replay import Replay
 from simulations.report.coverage import Covered, Forecasts, load_at, shares, step_of, weakest, what_was_covered
 from tests.simulations.report.compared import compared
@@ -29,7 +29,7 @@ def replayed(
     made: list[Forecast | None] = [Forecast(time, "trend", upper / 2, upper, 0.9) for time, upper in forecasts]
     made += [None] * (len(demands) - len(made))
     decisions = tuple(
-        replace(NOTHING, time=tick * at, demand=demand, forecast=forecast)
+        replace(NOTHING, time=tick * at, came=None if demand is None else Came(tick * at, demand), forecast=forecast)
         for at, (demand, forecast) in enumerate(zip(demands, made, strict=True))
     )
     return replace(REPLAY, decisions=decisions, end_seconds=tick * len(decisions))

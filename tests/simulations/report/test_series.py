@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.scaling.decision import Forecast
+from policies.scaling.decision import Came, Decision, Forecast
 from simulations.report.series import arrivals, foreseen, latencies, latency_step, load_seen, means, ticks
 from tests.simulations.report.compared import compared
 
@@ -100,9 +101,21 @@ def test_a_column_of_forecasts_tells_means_of_both_edges() -> None:
     assert found.upper.tolist() == [8.0, 6.0]
 
 
+def looks(seen: Sequence[float | None]) -> tuple[Decision, ...]:
+    """A tick each, that tells the load of 90 s before."""
+    return tuple(
+        replace(
+            REPLAY.decisions[0],
+            time=15.0 * tick + 90.0,
+            came=None if load is None else Came(15.0 * tick, load),
+        )
+        for tick, load in enumerate(seen)
+    )
+
+
 def test_load_that_was_not_seen_is_a_gap_and_counts_in_no_mean() -> None:
     seen = [2.0, None, None, None, 0.0]
-    made = tuple(replace(REPLAY.decisions[0], time=15.0 * tick, demand=each) for tick, each in enumerate(seen))
+    made = looks(seen)
     found = load_seen(replace(REPLAY, decisions=made), 3)
     assert found is not None
     assert found.x.tolist() == [0.0, 30.0, 60.0]
@@ -115,12 +128,13 @@ def test_load_that_was_not_seen_is_a_gap_and_counts_in_no_mean() -> None:
     most=st.integers(1, 30),
 )
 def test_columns_of_load_lie_between_what_was_seen_in_them(seen: list[float | None], most: int) -> None:
-    made = tuple(replace(REPLAY.decisions[0], time=15.0 * tick, demand=each) for tick, each in enumerate(seen))
+    made = looks(seen)
     found = load_seen(replace(REPLAY, decisions=made), most)
     if found is None:
         assert set(seen) == {None}
         return
     assert len(found.x) == len(found.y) <= most
+    seen = seen[next(at for at, each in enumerate(seen) if each is not None) :]
     per = -(-len(seen) // most)
     for at, value in enumerate(found.y.tolist()):
         known = [each for each in seen[at * per : (at + 1) * per] if each is not None]

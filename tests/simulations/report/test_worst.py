@@ -64,10 +64,10 @@ def test_what_was_known_is_the_tick_at_which_they_began() -> None:
     middle = (found.begin + found.end) / 2
     forecasts = [each.forecast for each in replay.decisions if each.forecast is not None]
     near = min(forecasts, key=lambda each: abs(each.time - middle))
-    then = next(each for each in replay.decisions if each.time >= near.time)
+    then = next(each.came for each in replay.decisions if each.came is not None and each.came.time >= near.time)
     assert f"It had foreseen a load of {near.expected:.3g} requests/s" in known[1]
-    assert known[1].endswith(f"; {then.demand:.3g} came.")
-    blind = replace(replay, decisions=tuple(replace(each, demand=None) for each in replay.decisions))
+    assert known[1].endswith(f"; {then.load:.3g} came.")
+    blind = replace(replay, decisions=tuple(replace(each, came=None) for each in replay.decisions))
     assert list(what_was_known(blind, found))[1].endswith("; it did not see what came.")
 
 
