@@ -23,8 +23,9 @@ PRIOR_ERRORS = 30
 """What it weighs, in forecasts compared with what came."""
 FEWEST_ERRORS = 5
 """Compared, before a quantile is taken from them."""
-FEWEST_FOR_SKILL = 15
-"""Compared, before another view is believed in the present level's place."""
+FEWEST_FOR_SKILL = 30
+"""Compared, before another view is believed in the present level's place: one a minute, and neighbours share most of
+their minutes, so that half an hour tells as much as half a dozen."""
 
 
 @dataclass(frozen=True, slots=True)

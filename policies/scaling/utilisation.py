@@ -32,7 +32,7 @@ LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
 PRIOR_UTILISATION: Final = 1.15
 """Where a replica takes three minutes to start, the objective allows 1 % of misses and replicas are many."""
-PRIOR_UNSEEN: Final = 0.24
+PRIOR_UNSEEN: Final = 0.2
 """Taken off while nothing was seen of the traffic, and less by the square of what the prior weighs: of a first hour it
 is not even known how well it can be foreseen, of a first half day it is."""
 PRIOR_PER_DOUBLING: Final = 0.12
