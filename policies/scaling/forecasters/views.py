@@ -42,13 +42,9 @@ class Past:
         """Mean rate around the instant that lies a horizon after each fine bin; NaN where it is still to come."""
         step = self.fine.step_seconds
         rates = centred_mean(self.fine_rates(), max(1, round(smooth_seconds / step)))
-        # A bin stands for its middle, half a step before its end; between two middles the load is a line.
-        place = horizon_seconds / step + 0.5
-        low = int(place)
-        share = place - low
-        found = np.full(len(rates), np.nan)
-        found[: -low - 1] = rates[low:-1] * (1 - share) + rates[low + 1 :] * share
-        return found
+        # From the end of a bin, half a step after its middle.
+        ahead = horizon_seconds / step + 0.5
+        return between_middles(rates, np.arange(len(rates)) + int(ahead), ahead % 1.0)
 
     def fine_times(self) -> Array:
         """The end of each fine bin: the instant at which it was known."""
@@ -129,16 +125,9 @@ class Seasonal:
         """Smoothed rate one period before each time; NaN where the past does not reach or was not seen."""
         step = past.coarse.step_seconds
         rates = centred_mean(past.coarse_rates(), max(1, round(self.smooth_seconds / step)))
-        if len(rates) == 0:
-            return np.full(len(times), np.nan)
-        # Bin i stands for its middle; between two middles the profile is a line.
         place = (times - self.period_seconds) / step - past.coarse.first - 0.5
         low = np.floor(place).astype(np.int64)
-        share = place - low
-        inside = (low >= 0) & (low + 1 < len(rates))
-        low = np.where(inside, low, 0)
-        high = np.minimum(low + 1, len(rates) - 1)
-        return np.where(inside, rates[low] * (1 - share) + rates[high] * share, np.nan)
+        return between_middles(rates, low, place - low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +156,18 @@ class Recurring:
         for row, back in zip(earlier, range(first * period, len(level), period), strict=False):
             row[back:] = moved[:-back]
         return np.asarray(np.maximum(0.0, level + np.median(earlier, axis=0)))
+
+
+def between_middles(rates: Array, low: NDArray[np.int64], share: Array | float) -> Array:
+    """The rate that `share` of a step after the middle of each bin `low`; NaN beyond the bins.
+
+    A bin stands for its middle, and between two middles the rate is a line.
+    """
+    inside = (low >= 0) & (low + 1 < len(rates))
+    if not inside.any():
+        return np.full(len(low), np.nan)
+    low = np.where(inside, low, 0)
+    return np.where(inside, rates[low] * (1 - share) + rates[low + 1] * share, np.nan)
 
 
 def trailing_mean(rates: Array, width: int) -> Array:
