@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from simulations.replay import Replay
 from simulations.report.document import clock
+from simulations.report.series import load_told
 
 TEN_MINUTES, HOUR, DAY = 600.0, 3600.0, 86400.0
 HOURS_FROM_SECONDS = 2 * HOUR
@@ -63,10 +64,10 @@ class Forecasts:
     @classmethod
     def of(cls, replay: Replay) -> Forecasts | None:
         """None of a policy that foresees nothing, or never tells the load that it sees."""
-        ago = _seconds_ago(replay)
-        if ago is None:
+        told = load_told(replay)
+        if told is None:
             return None
-        last = replay.decisions[-1].time - ago
+        last = told.x[-1]
         made = [each.forecast for each in replay.decisions if each.forecast is not None and each.forecast.time <= last]
         if not made:
             return None
@@ -110,20 +111,13 @@ class Forecasts:
 
 def load_at(replay: Replay, times: Floats) -> Floats:
     """Requests/s that came around each time, as the next look that tells of it saw it; NaN where none did."""
-    ago = _seconds_ago(replay)
-    if ago is None:
+    told = load_told(replay)
+    if told is None:
         return np.full(len(times), np.nan)
-    told_of = np.array([each.time for each in replay.decisions]) - ago
-    seen = np.array([math.nan if each.came is None else each.came.load for each in replay.decisions])
-    tick_seconds = float(np.median(np.diff(told_of))) if len(told_of) > 1 else 0.0
-    following = np.minimum(np.searchsorted(told_of, times), len(told_of) - 1)
-    wait = told_of[following] - times
-    return np.where((wait >= 0) & (wait <= tick_seconds), seen[following], np.nan)
-
-
-def _seconds_ago(replay: Replay) -> float | None:
-    """Of what came each look tells so long after; None where none tells."""
-    return next((each.time - each.came.time for each in replay.decisions if each.came is not None), None)
+    tick_seconds = float(np.median(np.diff(told.x))) if len(told.x) > 1 else 0.0
+    following = np.minimum(np.searchsorted(told.x, times), len(told.x) - 1)
+    wait = told.x[following] - times
+    return np.where((wait >= 0) & (wait <= tick_seconds), told.y[following], np.nan)
 
 
 def shares(stretches: Sequence[Covered]) -> list[float]:

@@ -169,19 +169,29 @@ class Load:
     """NaN where it saw nothing."""
 
 
-def load_seen(replay: Replay, most: int) -> Load | None:
-    """The mean of what was seen in each of no more than so many columns; None of a policy that never tells it."""
-    first = next((at for at, each in enumerate(replay.decisions) if each.came is not None), None)
-    if first is None:
+def load_told(replay: Replay) -> Load | None:
+    """What each look tells, at the instant that it tells of; None of a policy that never tells it."""
+    ago = next((each.time - each.came.time for each in replay.decisions if each.came is not None), None)
+    if ago is None:
         return None
-    told = replay.decisions[first:]
-    seen = np.array([math.nan if each.came is None else each.came.load for each in told])
-    ago = 0.0 if told[0].came is None else told[0].time - told[0].came.time
+    return Load(
+        np.array([each.time for each in replay.decisions]) - ago,
+        np.array([math.nan if each.came is None else each.came.load for each in replay.decisions]),
+    )
+
+
+def load_seen(replay: Replay, most: int) -> Load | None:
+    """The mean of what was seen in each of no more than so many columns, from the first that was."""
+    told = load_told(replay)
+    if told is None:
+        return None
+    first = int(np.argmin(np.isnan(told.y)))
+    x, seen = told.x[first:], told.y[first:]
     per = max(1, math.ceil(len(seen) / most))
     known = means((~np.isnan(seen)).astype(np.float64), per)
     sums = means(np.nan_to_num(seen), per)
     y = np.divide(sums, known, out=np.full(len(sums), np.nan), where=known > 0)
-    return Load(np.array([each.time - ago for each in told[::per]]), y)
+    return Load(x[::per].copy(), y)  # a page writes no array with gaps
 
 
 @dataclass(frozen=True, slots=True)
