@@ -3,7 +3,8 @@
 All of it is the autoscaler's own code, from `Service.turn` down to the sockets; only the servers are not. Prometheus
 is another process that knows its answers beforehand (bodies of the true size, what `sum by` and `max by` leave of the
 recorded page of vLLM 0.32, once a pod), and the Kubernetes side is a dictionary: what watching and patching cost is
-not in it. Every target remembers eight days, and each tick refits its share of them.
+not in it. Every target remembers eight days, and each tick refits its share of them. Memory is that of one heap for
+all threads, which the image and `make bench` ask glibc for (`MALLOC_ARENA_MAX=1`).
 
 The bound is the same bodies, fetched by bare aiohttp and parsed by orjson, four at once as we ask for them; beside it
 stands an empty GET, which is what a request costs that asks nothing.
