@@ -66,7 +66,7 @@ bench: $(INSTALLED) ## what benchmarks/ measures on this machine, packing aside 
 bench-packing: $(INSTALLED) ## how much of a fleet our placement puts to right use, beside five others (2 minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/packing.py
 
-bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchmarks.md (an hour; TRACES=DIR)
+bench-replay: $(INSTALLED) ## every policy on days of traffic, into docs/benchmarks.md (half an hour; TRACES=DIR)
 	PYTHONPATH=. $(BIN)/python benchmarks/long/frontier.py $(or $(TRACES),traces)
 
 bench-policy: $(INSTALLED) ## ours beside what could be foreseen and the best in hindsight, likewise (an hour; TRACES=DIR)
