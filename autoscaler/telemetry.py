@@ -174,12 +174,14 @@ class ForecastScore:
 
     @property
     def error_ratio(self) -> float | None:
-        demand = sum(came for _, came, _ in self._compared)
-        return sum(distance for distance, _, _ in self._compared) / demand if demand > 0 else None
+        compared = tuple(self._compared)  # at once: a scrape is told in a thread, beside the turns
+        demand = sum(came for _, came, _ in compared)
+        return sum(distance for distance, _, _ in compared) / demand if demand > 0 else None
 
     @property
     def coverage_ratio(self) -> float | None:
-        return sum(covered for _, _, covered in self._compared) / len(self._compared) if self.compared else None
+        compared = tuple(self._compared)
+        return sum(covered for _, _, covered in compared) / len(compared) if compared else None
 
 
 @dataclass(slots=True)

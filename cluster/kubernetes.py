@@ -83,8 +83,8 @@ class Cluster:
 
     @property
     def watch_age_seconds(self) -> float:
-        """Of the watch that has been silent for longest; 0 while nothing is watched."""
-        watches = [watch for n in self._namespaces.values() for watch in n.watches()]
+        """Of the watch that has been silent for longest; 0 while nothing is watched. A thread may ask."""
+        watches = [watch for n in tuple(self._namespaces.values()) for watch in n.watches()]
         return max((w.seconds_since_heard for w in (*watches, *self.gpu_nodes.watches)), default=0.0)
 
     def autoscalers(self, namespace: str | None) -> Autoscalers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -144,6 +145,19 @@ def test_forecasts_are_scored_against_what_came_around_their_time() -> None:
     assert (score.error_ratio, score.coverage_ratio) == (2 / 8, 1.0)
     score.follow(saw_come(45.0, 16.0), 30.0)
     assert (score.error_ratio, score.coverage_ratio, score.compared) == ((2 + 6) / (8 + 16), 0.5, 2)
+
+
+def test_a_score_may_be_asked_while_a_turn_adds_to_it() -> None:
+    """A scrape is told in a thread: here each comparison, as it is read, lets a turn add another."""
+    score = ForecastScore()
+
+    class Comparison(tuple[float, float, bool]):
+        def __iter__(self) -> Iterator[float]:
+            score._compared.append((1.0, 10.0, True))
+            return super().__iter__()
+
+    score._compared.extend([Comparison((2.0, 8.0, False)), Comparison((0.0, 8.0, True))])
+    assert (score.error_ratio, score.coverage_ratio) == (2 / 16, (0 + 1 + 4) / 6)
 
 
 def test_forecasts_of_times_that_nobody_saw_are_not_scored() -> None:
