@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,20 @@ def main() -> None:
 _kubeconfig = click.option("--kubeconfig", metavar="FILE", help="Else KUBECONFIG is read, else the pod's own account.")
 _context = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 _file = click.Path(path_type=Path)
+_port = click.IntRange(0, 65_535)
+
+
+class _Finite(click.FloatRange):
+    """A number, of a range if one is given; `nan` and `inf` are none, though a float may be either."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_finite = _Finite()
 
 
 def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
@@ -41,14 +56,14 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 @_kubeconfig
 @_context
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where /metrics, /healthz, /readyz are served.")
-@click.option("--port", default=8080, show_default=True)
-@click.option(
-    "--tick", type=click.FloatRange(0.1, 300), default=15, show_default=True, help="Seconds between decisions."
-)
+@click.option("--port", type=_port, default=8080, show_default=True)
+@click.option("--tick", type=_Finite(0.1, 300), default=15, show_default=True, help="Seconds between decisions.")
 @click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
-@click.option("--metrics-api-port", type=int, metavar="PORT", help="Serve external.metrics.k8s.io to HPAs there.")
-@click.option("--keda-port", type=int, metavar="PORT", help="Serve KEDA's external scaler there; needs preheat[keda].")
-@click.option("--wake-port", type=int, metavar="PORT", help="Serve POST /wake/NAMESPACE/NAME there.")
+@click.option("--metrics-api-port", type=_port, metavar="PORT", help="Serve external.metrics.k8s.io to HPAs there.")
+@click.option(
+    "--keda-port", type=_port, metavar="PORT", help="Serve KEDA's external scaler there; needs preheat[keda]."
+)
+@click.option("--wake-port", type=_port, metavar="PORT", help="Serve POST /wake/NAMESPACE/NAME there.")
 @click.option("--tls-cert", type=_file, metavar="FILE", help="The certificate that all of these show.")
 @click.option("--tls-key", type=_file, metavar="FILE", help="The key of the certificate.")
 @click.option("--verbose", is_flag=True, help="Log every decision, not only what is new.")
@@ -87,7 +102,7 @@ def autoscaler(
 
 @main.command()
 @click.option("--host", default="0.0.0.0", show_default=True, help="Where schedulers ask, and /metrics, /readyz are.")
-@click.option("--port", default=8888, show_default=True)
+@click.option("--port", type=_port, default=8888, show_default=True)
 @click.option("--inventory", type=_file, metavar="FILE", help="What `kubectl get nodes,pods -A -o json` wrote.")
 @click.option("--config", type=_file, metavar="FILE", help="How to judge; all of it has defaults.")
 @_kubeconfig
@@ -141,7 +156,7 @@ def model() -> None:
 @click.option(
     "--table", type=_file, default="models.json", show_default=True, metavar="FILE", help="Which `modelsFile` names."
 )
-@click.option("--weights-gib", type=float, metavar="GIB", help="The checkpoint's size; wins over the count.")
+@click.option("--weights-gib", type=_finite, metavar="GIB", help="The checkpoint's size; wins over the count.")
 def model_add(file: Path, **options: Any) -> None:
     """Read FILE, the config.json of a Hugging Face checkpoint, into a table of models."""
     from cluster.files import ConfigError
@@ -172,7 +187,7 @@ def _diagnosed(findings: Any, as_json: bool) -> None:
 @click.option("--config", type=_file, metavar="FILE", help="One VLLMAutoscaler a document; else those of the cluster.")
 @click.option("--namespace", metavar="NAME", help="The resources, and the autoscaler, of this namespace only.")
 @click.option("--home", default="preheat-system", show_default=True, metavar="NAME", help="Where the autoscaler runs.")
-@click.option("--tick", "tick_seconds", type=float, default=15, show_default=True, help="The autoscaler's.")
+@click.option("--tick", "tick_seconds", type=_finite, default=15, show_default=True, help="The autoscaler's.")
 @_kubeconfig
 @_context
 @_as_json
@@ -188,7 +203,7 @@ def doctor(click_context: click.Context, /, as_json: bool, **options: Any) -> No
 @doctor.command("extender")
 @click.option("--url", metavar="URL", help="Of the extender: has a scheduler asked it lately?")
 @click.option("--ca", type=_file, metavar="FILE", help="The authority of the extender's certificate.")
-@click.option("--minutes", type=float, default=10, show_default=True, help="How long ago is lately.")
+@click.option("--minutes", type=_finite, default=10, show_default=True, help="How long ago is lately.")
 @click.option("--scheduler-config", type=_file, metavar="FILE", help="kube-scheduler's, or a ConfigMap with it.")
 @click.option("--inventory", type=_file, metavar="FILE", help="What `kubectl get nodes,pods -A -o json` wrote.")
 @_kubeconfig
@@ -300,33 +315,33 @@ _WORLD = (
     click.option(
         "--engine", required=True, metavar="NAME|FILE", help="What a replica runs on; a wrong name lists all."
     ),
-    click.option("--slo-ttft", type=float, required=True, metavar="S", help="Seconds promised to the first token."),
-    click.option("--slo-tpot", type=float, required=True, metavar="S", help="Seconds promised a token after it."),
-    click.option("--attainment", type=float, default=0.99, show_default=True, help="To which share of the requests."),
+    click.option("--slo-ttft", type=_finite, required=True, metavar="S", help="Seconds promised to the first token."),
+    click.option("--slo-tpot", type=_finite, required=True, metavar="S", help="Seconds promised a token after it."),
+    click.option("--attainment", type=_finite, default=0.99, show_default=True, help="To which share of the requests."),
     click.option("--cold-start-jitter", metavar="S|FILE", help="± so many seconds, or a file of measured cold starts."),
     click.option("--min", type=int, default=1, show_default=True, metavar="N", help="Fewest replicas."),
     click.option("--max", type=int, required=True, metavar="N", help="Most replicas."),
     click.option("--start", type=int, metavar="N", help="Ready at time 0; else the fewest, or a schedule's first."),
-    click.option("--tick", type=float, default=15.0, show_default=True, metavar="S", help="Between two decisions."),
+    click.option("--tick", type=_finite, default=15.0, show_default=True, metavar="S", help="Between two decisions."),
     click.option(
-        "--scrape-interval", type=float, default=15.0, show_default=True, metavar="S", help="0: instant values."
+        "--scrape-interval", type=_finite, default=15.0, show_default=True, metavar="S", help="0: instant values."
     ),
-    click.option("--score-from", type=float, default=0.0, metavar="S", help="Score only what arrives from then on."),
+    click.option("--score-from", type=_finite, default=0.0, metavar="S", help="Score only what arrives from then on."),
     click.option("--clip-prompt", type=int, metavar="N", help="Cut longer prompts to so many tokens."),
-    click.option("--grace", type=float, metavar="S", help="Kill a removed replica after so long, and requeue."),
+    click.option("--grace", type=_finite, metavar="S", help="Kill a removed replica after so long, and requeue."),
     click.option(
         "--router", default="least-outstanding", show_default=True, help="Or round-robin, random, two-choices."
     ),
     click.option("--slots", type=int, metavar="N", help="How many replicas the free GPUs hold."),
-    click.option("--client-timeout", type=float, metavar="S", help="Clients hang up without a first token."),
+    click.option("--client-timeout", type=_finite, metavar="S", help="Clients hang up without a first token."),
     click.option("--client-retries", type=int, default=0, metavar="N", help="How often one that hung up asks again."),
     click.option("--prefix-cache", is_flag=True, help="Keep answered prompts' KV blocks, where the trace tells them."),
-    click.option("--spot-losses", type=float, default=0.0, metavar="N", help="Nodes lost per replica and hour."),
+    click.option("--spot-losses", type=_finite, default=0.0, metavar="N", help="Nodes lost per replica and hour."),
     click.option("--starts-at", metavar="TIME", help="Wall time of the trace's time 0, for KEDA's cron triggers."),
     click.option("--seed", default="0", show_default=True, metavar="N[,N…]", help="Several give intervals."),
 )
 _cold_start = click.option(
-    "--cold-start", type=float, default=180.0, show_default=True, metavar="S", help="Created to ready."
+    "--cold-start", type=_finite, default=180.0, show_default=True, metavar="S", help="Created to ready."
 )
 _jobs = click.option("--jobs", default="1", show_default=True, metavar="N|ray://…", help="So many processes, or Ray.")
 _policy = click.option(
@@ -383,11 +398,11 @@ def _trace(text: str) -> Any:
 @_cold_start
 @_policy
 @_metrics
-@click.option("--gpu-hour-price", type=float, metavar="P", help="For a column of dollars.")
+@click.option("--gpu-hour-price", type=_finite, metavar="P", help="For a column of dollars.")
 @click.option("--json", type=_file, metavar="OUT", help="All figures.")
 @click.option("--html", type=_file, metavar="OUT", help="A report that opens offline.")
 @click.option(
-    "--compare-cold-start", type=float, metavar="S", help="Replay with this one, too, side by side in the report."
+    "--compare-cold-start", type=_finite, metavar="S", help="Replay with this one, too, side by side in the report."
 )
 @click.option("--decisions", type=_file, metavar="DIR", help="A CSV of decisions for each policy.")
 @_jobs

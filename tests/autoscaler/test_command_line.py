@@ -127,7 +127,17 @@ def test_explain_prints_a_story_or_what_to_ask(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [["check"], ["explain", "x"], ["autoscaler", "--tick", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check"],
+        ["explain", "x"],
+        ["autoscaler", "--tick", "0"],
+        ["autoscaler", "--tick", "nan"],
+        ["autoscaler", "--keda-port", "99999"],
+        ["replay", "x.csv", "--engine", "x", "--max", "3", "--slo-tpot", "1", "--slo-ttft", "inf"],
+    ],
+)
 def test_what_a_command_needs_is_said_by_the_command_line_itself(words: list[str]) -> None:
     result = invoke(*words)
     assert result.exit_code == 2
