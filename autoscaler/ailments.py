@@ -99,7 +99,11 @@ def of_lease(about: str, lease: Json | None, now: float) -> Finding:
         return Finding(
             Level.WARN, about, "nobody leads, so nothing is scaled: is the autoscaler installed, and do its pods run?"
         )
-    age = now - datetime.fromisoformat(str(spec.get("renewTime"))).timestamp()
+    if not spec.get("renewTime"):
+        return Finding(
+            Level.WARN, about, f"{holder} holds it, and never renewed it: look at the pods of the autoscaler"
+        )
+    age = now - datetime.fromisoformat(str(spec["renewTime"])).timestamp()
     allowed = float(spec.get("leaseDurationSeconds") or 0)
     if age > 2 * allowed:
         return Finding(

@@ -28,6 +28,10 @@ def explain(folder: Path, name: str, at: str | None) -> str:
             entry = newest_entry(folder, _one_target(folder, name), time)
     except OSError as error:
         raise ConfigError((unreadable(error.filename or folder, error),)) from error
+    except ValueError as error:
+        raise ConfigError(
+            (f"--journal {folder}: the decision is not as this release writes it: ask the release that wrote it",)
+        ) from error
     if entry is None:
         raise ConfigError((f"{name}: the journal in {folder} has no decision at or before {at}",))
     return "\n".join(_story(entry))

@@ -104,6 +104,11 @@ def test_a_lease_that_nobody_holds_is_told() -> None:
         assert "nobody leads" in of_lease("leader", lease, NOW).sentence
 
 
+def test_a_lease_that_was_never_renewed_is_told() -> None:
+    found = of_lease("leader", {"spec": {"holderIdentity": "preheat-1"}}, NOW)
+    assert (found.level, "never renewed it" in found.sentence) == (Level.WARN, True)
+
+
 def follower(metric: str = METRIC, **rules: Any) -> dict[str, Any]:
     source = {"metric": {"name": metric}, "target": {"type": "AverageValue", "averageValue": "1"}}
     behavior = {"scaleUp": rules, "scaleDown": rules}

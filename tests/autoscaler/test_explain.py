@@ -105,6 +105,12 @@ def test_a_question_without_an_answer_is_told_what_to_ask(
     assert refused.value.problems[0].startswith(sentence.replace("FOLDER", str(folder)))
 
 
+def test_a_decision_that_another_release_wrote_otherwise_is_told(tmp_path: Path) -> None:
+    (tmp_path / "decisions-2026-11-21.jsonl").write_text('{"target":"inference/llama","time":1,"outcome":"of-old"}\n')
+    with pytest.raises(ConfigError, match="not as this release writes it"):
+        explain(tmp_path, "inference/llama", None)
+
+
 def test_a_folder_without_a_journal_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such folder"):
         explain(tmp_path / "none", "llama", None)
