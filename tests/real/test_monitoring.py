@@ -79,6 +79,7 @@ def sound(name: str, **changes: Any) -> Past:
 ILL: dict[str, dict[str, Any]] = {
     "PreheatTurnsStopped": {"last_turn": clock(behind_seconds=200)},
     "PreheatTargetNotSeen": {"last_observed": clock(behind_seconds=200)},
+    "PreheatTargetNeverSeen": {"last_observed": lambda _: None},
     "PreheatNumberStale": {"replicas_published": lambda age: 3 if age > 700 else None},
     "PreheatPodsUnseen": {"samples__stale": steady(1)},
     "PreheatWriteRefused": {"errors__refused": growing(4)},
