@@ -33,12 +33,20 @@ CLOUD_COUNTS: Final = (
     "karpenter.k8s.aws/instance-gpu-count",
     "eks.amazonaws.com/instance-gpu-count",
 )
+GKE_PARTITION: Final = "cloud.google.com/gke-gpu-partition-size"
+"""A MIG profile, such as `1g.5gb`: every `nvidia.com/gpu` of the node is such a slice."""
+GKE_SHARING: Final = "cloud.google.com/gke-gpu-sharing-strategy"
+GKE_CLIENTS: Final = "cloud.google.com/gke-max-shared-clients-per-gpu"
 
 LINKS_ANNOTATION: Final = "preheat.dev/links"
 """On a node, by whoever knows it: `full mesh`, `groups:2`, `cube`, `none` or `unknown`."""
 MEMORY_ANNOTATION: Final = "preheat.dev/memory-per-gpu-gib"
 
-READ_LABELS: Final = (PRODUCT, MEMORY, COUNT, REPLICAS, SHARING, CLIQUE, *INSTANCE_TYPES, *CLOUD_NAMES, *CLOUD_COUNTS)
+READ_LABELS: Final = (
+    *(PRODUCT, MEMORY, COUNT, REPLICAS, SHARING, CLIQUE),
+    *(*INSTANCE_TYPES, *CLOUD_NAMES, *CLOUD_COUNTS),
+    *(GKE_PARTITION, GKE_SHARING, GKE_CLIENTS),
+)
 """All labels that are read of a node, besides `nvidia.com/mig-*`: a cache needs to keep no others."""
 
 
@@ -61,14 +69,18 @@ def read_node(node: SeenNode, products: ProductTable) -> NodeFacts:
         notes.sources["product"] = (f"label {PRODUCT}", Evidence.GUARANTEED)
     elif row is not None:
         notes.sources["product"] = (found_by, Evidence.LIKELY)
-    sharing = _sharing(node)
-    replicas = max(1, _whole(labels, REPLICAS, notes) or 1)
+    replicas = max(_whole(labels, label, notes) or 1 for label in (REPLICAS, GKE_CLIENTS))
+    sharing = _sharing(node, replicas)
     labelled = _whole(labels, COUNT, notes)
     if labelled is None:
         labelled = next((n for label in CLOUD_COUNTS if (n := _whole(labels, label, notes)) is not None), None)
     devices = gpus // replicas if sharing in (Sharing.TIME_SLICING, Sharing.MPS) else gpus
-    mixed = labelled is not None and labels.get(COUNT) is not None and 0 < labelled < devices
-    if mixed:
+    exceeds = labelled is not None and 0 < labelled < devices
+    mixed = exceeds and labels.get(COUNT) is not None
+    if exceeds and not mixed and sharing is Sharing.NONE:
+        sharing = Sharing.UNKNOWN
+        notes.remarks.append(f"{devices} GPUs are offered and the cloud counts {labelled}: they are shared or sliced")
+    elif mixed:
         notes.remarks.append(
             f"{devices} GPUs are offered and {labelled} of the labelled product: the others are another"
         )
@@ -78,15 +90,17 @@ def read_node(node: SeenNode, products: ProductTable) -> NodeFacts:
         )
     present = max(labelled or 0, devices)
     links, group, in_groups = _links(node, row, present, notes)
+    if mixed or sharing is Sharing.UNKNOWN:
+        links, group, in_groups = Links.UNKNOWN, None, None
     return NodeFacts(
         gpus=gpus,
         free_gpus=free,
         labelled_gpus=labelled,
         product=name or (row.match.pattern if row else ""),
         memory_bytes_per_gpu=_memory(node, row, notes),
-        links=Links.UNKNOWN if mixed else links,
-        group_gpus=None if mixed else group,
-        free_in_groups=None if mixed else in_groups,
+        links=links,
+        group_gpus=group,
+        free_in_groups=in_groups,
         sharing=sharing,
         mixed_products=mixed,
         slices=_slices(node, notes),
@@ -127,17 +141,22 @@ def _row(labels: Mapping[str, str], product: str, products: ProductTable) -> tup
     return None, ""
 
 
-def _sharing(node: SeenNode) -> Sharing:
+def _sharing(node: SeenNode, replicas: int) -> Sharing:
+    """Slices that are shared in their turn count as shared: their neighbours take of the same memory."""
     labels = node.labels
-    if "-MIG-" in labels.get(PRODUCT, ""):
+    by_gke = labels.get(GKE_SHARING, "")
+    if replicas > 1 or by_gke or labels.get(PRODUCT, "").endswith("-SHARED"):
+        return Sharing.MPS if "mps" in (by_gke.lower(), labels.get(SHARING)) else Sharing.TIME_SLICING
+    if _sliced_by(labels):
         return Sharing.MIG
-    strategy = labels.get(SHARING, "none")
-    many = labels.get(REPLICAS, "1")
-    if strategy == "mps" and many != "1":
-        return Sharing.MPS
-    if (many.isdecimal() and int(many) > 1) or labels.get(PRODUCT, "").endswith("-SHARED"):
-        return Sharing.TIME_SLICING
     return Sharing.TIME_SLICING if shares_by_hami(node.annotations) else Sharing.NONE
+
+
+def _sliced_by(labels: Mapping[str, str]) -> str:
+    """The label that says of all GPUs that they are slices; "" where none does."""
+    if "-MIG-" in labels.get(PRODUCT, ""):
+        return PRODUCT
+    return GKE_PARTITION if GKE_PARTITION in labels else ""
 
 
 def _memory(node: SeenNode, row: Product | None, notes: _Notes) -> int | None:
@@ -151,6 +170,8 @@ def _memory(node: SeenNode, row: Product | None, notes: _Notes) -> int | None:
             notes.sources["memory_bytes_per_gpu"] = (f"annotation {MEMORY_ANNOTATION}", Evidence.GUARANTEED)
             return int(gib * GIB)
         notes.remarks.append(f"annotation {MEMORY_ANNOTATION} is {stated!r}, which is no number of GiB")
+    if _sliced_by(node.labels) == GKE_PARTITION:
+        return _partition(node.labels[GKE_PARTITION], notes)
     mib = _whole(node.labels, MEMORY, notes)
     if mib:
         notes.sources["memory_bytes_per_gpu"] = (f"label {MEMORY}", Evidence.GUARANTEED)
@@ -159,6 +180,16 @@ def _memory(node: SeenNode, row: Product | None, notes: _Notes) -> int | None:
         notes.sources["memory_bytes_per_gpu"] = (row.source, Evidence.LIKELY)
         return row.memory_bytes
     return None
+
+
+def _partition(profile: str, notes: _Notes) -> int | None:
+    """The memory that a MIG profile is named after: 1g.5gb is 4.75 GiB in truth, and 4.66 by its name."""
+    named = re.fullmatch(r"[1-9]g\.([1-9]\d{0,2})gb(\+.*)?", profile)
+    if named is None:
+        notes.remarks.append(f"label {GKE_PARTITION} is {profile!r}, which is no MIG profile such as 1g.5gb")
+        return None
+    notes.sources["memory_bytes_per_gpu"] = (f"label {GKE_PARTITION}", Evidence.LIKELY)
+    return int(named[1]) * 10**9
 
 
 def _links(
@@ -181,6 +212,10 @@ def _links(
         sizes = tuple(sorted((len(group - (node.held_devices or frozenset())) for group in told.groups), reverse=True))
         known = node.held_devices is not None
         return told.links, max(len(group) for group in told.groups), sizes if known else None
+    sliced_by = _sliced_by(node.labels)
+    if sliced_by:
+        notes.sources["links"] = (f"label {sliced_by}", Evidence.GUARANTEED)
+        return Links.NONE, 1, None
     if row is None:
         return Links.UNKNOWN, None, None
     links, group = row.linked(gpus)

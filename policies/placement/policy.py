@@ -90,7 +90,7 @@ def _memory(
     demand: PodDemand, node: NodeFacts, device_memory: int | None, settings: PlacementSettings
 ) -> tuple[MemoryFit, int | None, int | None]:
     fit, needs, has = memory_fit(demand, device_memory, settings)
-    shared = node.sharing in (Sharing.TIME_SLICING, Sharing.MPS) and not demand.resource.startswith(MIG_PREFIX)
+    shared = node.sharing not in (Sharing.NONE, Sharing.MIG) and not demand.resource.startswith(MIG_PREFIX)
     if shared and fit is not MemoryFit.DOES_NOT_FIT:
         # Its neighbours on the device take of the same memory, and nobody says how much.
         return MemoryFit.UNKNOWN, needs, has

@@ -34,6 +34,8 @@ class Sharing(StrEnum):
     TIME_SLICING = "time-slicing"
     MPS = "mps"
     MIG = "mig"
+    UNKNOWN = "unknown"
+    """More are offered than there are, and nobody says how."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from policies.placement.device_annotations import (
 )
 from policies.placement.nodes import LINKS_ANNOTATION, MEMORY_ANNOTATION, READ_LABELS, read_node
 from policies.placement.products import MIB, shipped_products
-from policies.placement.supply import Evidence, Links, SeenNode, Sharing
+from policies.placement.supply import Evidence, Links, NodeFacts, SeenNode, Sharing
 from tests.policies.placement.seen import A100_PCIE, H100, L4, node
 
 PRODUCTS = shipped_products()
@@ -74,6 +74,10 @@ def test_without_labels_everything_but_the_count_is_unknown() -> None:
         ({"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"}, Sharing.MPS),
         ({"nvidia.com/gpu.replicas": "1", "nvidia.com/gpu.sharing-strategy": "none"}, Sharing.NONE),
         ({"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb"}, Sharing.MIG),
+        (
+            {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb-SHARED", "nvidia.com/gpu.replicas": "2"},
+            Sharing.TIME_SLICING,
+        ),
     ],
 )
 def test_sharing_is_seen_and_its_product_still_known(labels: dict[str, str], sharing: Sharing) -> None:
@@ -81,6 +85,62 @@ def test_sharing_is_seen_and_its_product_still_known(labels: dict[str, str], sha
     assert facts.sharing is sharing
     assert facts.product in (L4, "NVIDIA-A100-SXM4-80GB")
     assert facts.links is not Links.UNKNOWN
+
+
+def on_gke(gpus: int, **labels: str) -> NodeFacts:
+    """A node with one A100 of 40 GB as GKE labels it, without GPU Feature Discovery."""
+    told = {"gke_accelerator": "nvidia-tesla-a100", "gke_accelerator_count": "1", **labels}
+    named = {f"cloud.google.com/{name.replace('_', '-')}": value for name, value in told.items()}
+    assert set(named) <= set(READ_LABELS)
+    return read_node(SeenNode(labels=named, allocatable={"nvidia.com/gpu": gpus}), PRODUCTS)
+
+
+def test_a_partition_of_gke_is_a_slice_with_a_slices_memory_and_without_links() -> None:
+    facts = on_gke(7, gke_gpu_partition_size="1g.5gb")
+    assert (facts.sharing, facts.links, facts.group_gpus) == (Sharing.MIG, Links.NONE, 1)
+    assert facts.memory_bytes_per_gpu == 5 * 10**9
+    assert facts.sources["memory_bytes_per_gpu"] == (
+        "label cloud.google.com/gke-gpu-partition-size",
+        Evidence.LIKELY,
+    )
+    assert facts.remarks == ()
+
+
+def test_a_partition_that_cannot_be_read_has_unknown_memory_and_not_the_whole_gpus() -> None:
+    facts = on_gke(7, gke_gpu_partition_size="small")
+    assert (facts.sharing, facts.memory_bytes_per_gpu) == (Sharing.MIG, None)
+    assert "no MIG profile" in facts.remarks[0]
+
+
+def test_discovery_that_sees_the_slice_wins_over_the_name_of_gkes_partition() -> None:
+    labels = {"nvidia.com/gpu.memory": "4864", "cloud.google.com/gke-gpu-partition-size": "1g.5gb"}
+    facts = node("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", 7, labels=labels)
+    assert facts.memory_bytes_per_gpu == 4864 * MIB
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sharing"),
+    [
+        ("time-sharing", Sharing.TIME_SLICING),
+        ("TIME_SHARING", Sharing.TIME_SLICING),
+        ("mps", Sharing.MPS),
+        ("MPS", Sharing.MPS),
+    ],
+)
+@pytest.mark.parametrize("partition", [{}, {"gke_gpu_partition_size": "7g.40gb"}])
+def test_gpus_that_gke_shares_are_shared_slices_or_not(
+    strategy: str, sharing: Sharing, partition: dict[str, str]
+) -> None:
+    facts = on_gke(4, gke_gpu_sharing_strategy=strategy, gke_max_shared_clients_per_gpu="4", **partition)
+    assert facts.sharing is sharing
+    assert facts.remarks == ()
+
+
+def test_more_gpus_than_a_cloud_counts_are_shared_and_nobody_says_how() -> None:
+    facts = on_gke(4)
+    assert (facts.sharing, facts.links, facts.group_gpus) == (Sharing.UNKNOWN, Links.UNKNOWN, None)
+    assert "4 GPUs are offered and the cloud counts 1" in facts.remarks[0]
+    assert on_gke(1).sharing is Sharing.NONE
 
 
 def test_slices_of_the_mixed_strategy_are_devices_of_their_own() -> None:

@@ -154,6 +154,28 @@ def test_a_shared_device_promises_no_memory_and_still_refuses_what_it_cannot_hol
     assert judge(serving(LLAMA_70B), shared).reason is Reason.MEMORY
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"cloud.google.com/gke-gpu-partition-size": "7g.80gb"},
+        {"cloud.google.com/gke-gpu-sharing-strategy": "time-sharing"},
+        {"cloud.google.com/gke-max-shared-clients-per-gpu": "4"},
+        {},
+    ],
+)
+def test_tensor_parallelism_finds_no_gpus_in_a_clouds_shares_of_one(labels: dict[str, str]) -> None:
+    one = {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb", "cloud.google.com/gke-accelerator-count": "1"}
+    shares = read_node(SeenNode(labels={**one, **labels}, allocatable={"nvidia.com/gpu": 4}), shipped_products())
+    assert judge(serving(tensor=4), shares).reason is Reason.SHARED
+
+
+def test_gpus_shared_in_a_way_nobody_tells_promise_no_memory() -> None:
+    labels = {"karpenter.k8s.aws/instance-gpu-name": "l4", "karpenter.k8s.aws/instance-gpu-count": "1"}
+    shares = read_node(SeenNode(labels=labels, allocatable={"nvidia.com/gpu": 4}), shipped_products())
+    assert judge(serving(), shares).memory is MemoryFit.UNKNOWN
+    assert judge(serving(LLAMA_70B), shares).reason is Reason.MEMORY
+
+
 def test_shares_under_a_name_of_their_own_promise_no_memory_either() -> None:
     labels = {"nvidia.com/gpu.product": L4, "nvidia.com/gpu.memory": "23034", "nvidia.com/gpu.replicas": "4"}
     shared = read_node(SeenNode(labels=labels, allocatable={"nvidia.com/gpu.shared": 4}), shipped_products())
