@@ -43,14 +43,17 @@ def link_promise(node: NodeFacts, *, size: int, sets: int = 1) -> Evidence | Non
     if node.links is Links.FULL_MESH:
         return Evidence.GUARANTEED
     asked, free = size * sets, node.free_gpus
-    if asked == node.gpus:
+    present = max(node.gpus, node.labelled_gpus or 0)  # with those that are unhealthy, of whichever group
+    if asked == node.gpus == present:
         return Evidence.GUARANTEED  # all of them, whatever the kubelet thinks
-    if node.free_in_groups is not None:
-        if sum(group // size for group in node.free_in_groups) < sets:
+    told = node.free_in_groups
+    # An agent that tells of more than are free counts some that are unhealthy, or does not know who holds them.
+    if told is not None and sum(told) <= free:
+        if sum(group // size for group in told) < sets:
             return Evidence.UNKNOWN
-        only = asked == free == max(node.free_in_groups)
+        only = asked == free == max(told)
         return Evidence.GUARANTEED if only else Evidence.LIKELY
-    fewest = _fewest_sets(free, groups=ceil(node.gpus / domain), group=domain, size=size)
+    fewest = _fewest_sets(free, groups=ceil(present / domain), group=domain, size=size)
     return Evidence.LIKELY if fewest >= sets else Evidence.UNKNOWN
 
 

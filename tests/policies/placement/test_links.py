@@ -42,6 +42,22 @@ def test_the_promise_is_no_more_than_is_known(facts: NodeFacts, size: int, promi
     assert link_promise(facts, size=size) is promise
 
 
+def of_pairs(labelled: int, offered: int, held: int = 0) -> NodeFacts:
+    return node("NVIDIA-H100-NVL", offered, held, labels={"nvidia.com/gpu.count": str(labelled)})
+
+
+def test_healthy_gpus_of_broken_pairs_may_each_be_of_another() -> None:
+    assert link_promise(of_pairs(4, 4, held=2), size=2) is Evidence.UNKNOWN
+    assert link_promise(of_pairs(4, 2), size=2) is Evidence.UNKNOWN  # all of them, and perhaps one of each pair
+    assert link_promise(of_pairs(8, 4, held=1), size=2) is Evidence.UNKNOWN
+    assert link_promise(of_pairs(8, 7, held=2), size=2) is Evidence.LIKELY
+
+
+def test_what_an_agent_tells_to_be_free_and_is_unhealthy_promises_nothing() -> None:
+    told = NodeFacts(gpus=2, free_gpus=2, labelled_gpus=4, links=Links.GROUPS, group_gpus=2, free_in_groups=(2, 2))
+    assert link_promise(told, size=2) is Evidence.UNKNOWN
+
+
 def test_the_domain_of_a_cube_is_known_where_its_pairs_are_not() -> None:
     assert link_domain(node(V100, 8)) == 4
     assert link_domain(node("unheard-of", 8)) is None
@@ -55,13 +71,14 @@ def test_the_pigeonhole_promises_a_linked_set_exactly_where_every_choice_of_free
     free = data.draw(st.integers(0, gpus))
     size = data.draw(st.integers(2, group))
     sets = data.draw(st.integers(1, 2))
-    facts = NodeFacts(gpus=gpus, free_gpus=free, links=Links.GROUPS, group_gpus=group)
+    offered = data.draw(st.integers(free, gpus))
+    facts = NodeFacts(gpus=offered, free_gpus=free, labelled_gpus=gpus, links=Links.GROUPS, group_gpus=group)
     always = all(
         sum(sum(gpu // group == number for gpu in chosen) // size for number in range(groups)) >= sets
         for chosen in combinations(range(gpus), free)
     )
     promise = link_promise(facts, size=size, sets=sets)
-    if size * sets == gpus:
+    if size * sets == gpus == offered:
         assert promise is Evidence.GUARANTEED
     else:
         assert promise is (Evidence.LIKELY if always else Evidence.UNKNOWN)
@@ -74,6 +91,8 @@ def test_an_agent_that_tells_what_is_free_raises_the_promise_or_lowers_it() -> N
     assert link_promise(told(2, 0), size=2) is Evidence.GUARANTEED  # nothing else is left to the kubelet
     assert link_promise(told(2, 1), size=2) is Evidence.LIKELY
     assert link_promise(told(1, 1), size=2) is Evidence.UNKNOWN
+    # All that are free are given, and which of them are one engine's is still open.
+    assert link_promise(told(2, 2), size=2, sets=2) is Evidence.LIKELY
 
 
 FACTS = st.builds(
