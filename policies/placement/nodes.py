@@ -21,6 +21,8 @@ MEMORY: Final = "nvidia.com/gpu.memory"
 COUNT: Final = "nvidia.com/gpu.count"
 REPLICAS: Final = "nvidia.com/gpu.replicas"
 SHARING: Final = "nvidia.com/gpu.sharing-strategy"
+SHARES: Final = ".shared"
+"""What the device plugin may append to a resource whose devices it offers several times."""
 CLIQUE: Final = "nvidia.com/gpu.clique"
 INSTANCE_TYPES: Final = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
 CLOUD_NAMES: Final = (
@@ -103,7 +105,7 @@ def read_node(node: SeenNode, products: ProductTable) -> NodeFacts:
         free_in_groups=in_groups,
         sharing=sharing,
         mixed_products=mixed,
-        slices=_slices(node, notes),
+        slices=_slices(node, sharing, notes),
         clique=labels.get(CLIQUE, ""),
         cordoned=node.cordoned,
         ready=node.ready,
@@ -243,16 +245,21 @@ def _stated_links(text: str, gpus: int) -> tuple[Links, int | None] | None:
             return None
 
 
-def _slices(node: SeenNode, notes: _Notes) -> tuple[Slices, ...]:
+def _slices(node: SeenNode, sharing: Sharing, notes: _Notes) -> tuple[Slices, ...]:
     """MIG devices of the mixed strategy, and shares under names of their own."""
     found = []
     for resource in sorted(node.allocatable):
         if resource == GPU_RESOURCE or not resource.startswith("nvidia.com/"):
             continue
         offered, free = _counts(node, resource, notes)
-        label = resource if resource.startswith(MIG_PREFIX) else GPU_RESOURCE
+        if resource.startswith(MIG_PREFIX):
+            label = resource.removesuffix(SHARES)
+            shared = (_whole(node.labels, f"{label}.replicas", notes) or 1) > 1
+        else:
+            label, shared = GPU_RESOURCE, sharing not in (Sharing.NONE, Sharing.MIG)
         mib = _whole(node.labels, f"{label}.memory", notes)
-        found.append(Slices(resource, offered, free, mib * MIB if mib else None))
+        shared = shared or resource.endswith(SHARES)
+        found.append(Slices(resource, offered, free, mib * MIB if mib else None, shared))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from policies.placement.demand import GPU_RESOURCE, MIG_PREFIX, NvLink, PodDemand
+from policies.placement.demand import GPU_RESOURCE, NvLink, PodDemand
 from policies.placement.links import link_domain, link_promise, links_are_known
 from policies.placement.memory import memory_fit
 from policies.placement.scoring import preference, ranked_scores, score_of, tutorial_preference
@@ -27,8 +27,8 @@ def judge(demand: PodDemand, node: NodeFacts, settings: PlacementSettings = DEFA
     """
     if demand.gpus == 0:
         return Verdict()
-    offered, free, device_memory = _devices(demand, node)
-    memory, needs, has = _memory(demand, node, device_memory, settings)
+    offered, free, device_memory, shared = _devices(demand, node)
+    memory, needs, has = _memory(demand, device_memory, settings, shared=shared)
     promise, notes = _promise(demand, node)
     reason = (
         _static(demand, node, offered)
@@ -76,21 +76,20 @@ def ranks_linked(demand: PodDemand) -> int:
     return min(demand.tensor_parallel or 1, demand.gpus)
 
 
-def _devices(demand: PodDemand, node: NodeFacts) -> tuple[int, int, int | None]:
-    """How many of the asked kind the node has, how many are free, and the memory of one."""
+def _devices(demand: PodDemand, node: NodeFacts) -> tuple[int, int, int | None, bool]:
+    """How many of the asked kind the node has, how many are free, the memory of one, and whether pods share it."""
     if demand.resource == GPU_RESOURCE:
-        return node.gpus, node.free_gpus, node.memory_bytes_per_gpu
+        return node.gpus, node.free_gpus, node.memory_bytes_per_gpu, node.sharing not in (Sharing.NONE, Sharing.MIG)
     for slices in node.slices:
         if slices.resource == demand.resource:
-            return slices.allocatable, slices.free, slices.memory_bytes
-    return 0, 0, None
+            return slices.allocatable, slices.free, slices.memory_bytes, slices.shared
+    return 0, 0, None, False
 
 
 def _memory(
-    demand: PodDemand, node: NodeFacts, device_memory: int | None, settings: PlacementSettings
+    demand: PodDemand, device_memory: int | None, settings: PlacementSettings, *, shared: bool
 ) -> tuple[MemoryFit, int | None, int | None]:
     fit, needs, has = memory_fit(demand, device_memory, settings)
-    shared = node.sharing not in (Sharing.NONE, Sharing.MIG) and not demand.resource.startswith(MIG_PREFIX)
     if shared and fit is not MemoryFit.DOES_NOT_FIT:
         # Its neighbours on the device take of the same memory, and nobody says how much.
         return MemoryFit.UNKNOWN, needs, has

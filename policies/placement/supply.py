@@ -62,6 +62,8 @@ class Slices:
     allocatable: int
     free: int
     memory_bytes: int | None
+    shared: bool = False
+    """Each is offered several times, and how much of its memory a pod gets nobody says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

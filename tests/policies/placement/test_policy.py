@@ -183,6 +183,26 @@ def test_shares_under_a_name_of_their_own_promise_no_memory_either() -> None:
     assert (verdict.fits, verdict.memory) == (True, MemoryFit.UNKNOWN)
 
 
+@pytest.mark.parametrize(
+    ("resource", "replicas", "memory"),
+    [
+        ("nvidia.com/mig-2g.20gb", {}, MemoryFit.TIGHT),
+        ("nvidia.com/mig-2g.20gb", {"nvidia.com/mig-2g.20gb.replicas": "1"}, MemoryFit.TIGHT),
+        ("nvidia.com/mig-2g.20gb", {"nvidia.com/mig-2g.20gb.replicas": "4"}, MemoryFit.UNKNOWN),
+        ("nvidia.com/mig-2g.20gb.shared", {"nvidia.com/mig-2g.20gb.replicas": "4"}, MemoryFit.UNKNOWN),
+        ("nvidia.com/mig-2g.20gb.shared", {}, MemoryFit.UNKNOWN),
+    ],
+)
+def test_slices_that_are_shared_promise_no_memory_and_still_refuse_what_they_cannot_hold(
+    resource: str, replicas: dict[str, str], memory: MemoryFit
+) -> None:
+    labels = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/mig-2g.20gb.memory": "19968", **replicas}
+    facts = read_node(SeenNode(labels=labels, allocatable={resource: 12}), shipped_products())
+    verdict = judge(replace(serving(), resource=resource), facts)
+    assert (verdict.fits, verdict.memory) == (True, memory)
+    assert judge(replace(serving(LLAMA_70B), resource=resource), facts).reason is Reason.MEMORY
+
+
 def test_a_daemons_pod_passes_a_cordoned_node() -> None:
     assert judge(replace(serving(), tolerates_cordon=True), node(H100, 8, cordoned=True)).fits
 
