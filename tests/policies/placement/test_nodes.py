@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.gpu_memory import GIB
 from policies.placement.device_annotations import (
     HAMI_REGISTER,
     HAMI_SCORES,
@@ -184,6 +185,12 @@ def test_an_annotation_wins_over_the_table(stated: str, links: Links, group: int
     facts = node(H100, 8, annotations={LINKS_ANNOTATION: stated})
     assert (facts.links, facts.group_gpus) == (links, group)
     assert facts.sources["links"] == (f"annotation {LINKS_ANNOTATION}", Evidence.GUARANTEED)
+
+
+def test_the_memory_that_an_annotation_states_wins_over_labels_and_the_table() -> None:
+    facts = node(H100, 8, annotations={MEMORY_ANNOTATION: "93.5"})
+    assert facts.memory_bytes_per_gpu == 93.5 * GIB
+    assert facts.sources["memory_bytes_per_gpu"] == (f"annotation {MEMORY_ANNOTATION}", Evidence.GUARANTEED)
 
 
 def test_an_annotation_that_cannot_be_is_remarked_and_the_table_stays_in_force() -> None:
