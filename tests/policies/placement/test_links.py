@@ -122,6 +122,13 @@ def test_fragmentation_is_what_a_pod_of_the_mix_could_not_use() -> None:
     assert fragmentation(node(L4, 4), 4, DEFAULT_MIX) == pytest.approx(0.45 * 4)
 
 
+def test_what_is_over_of_whole_groups_holds_linked_sets_too() -> None:
+    quads = NodeFacts(gpus=8, free_gpus=6, links=Links.GROUPS, group_gpus=4)
+    assert placeable(quads, 6, 4) == 1
+    assert placeable(quads, 6, 2) == 3  # two in the whole quad, and one in what is over
+    assert placeable(quads, 3, 4) == 0
+
+
 def test_a_pod_of_one_grows_it_on_a_whole_board_and_shrinks_it_on_a_broken_one() -> None:
     assert growth(node(H100, 8), 1, DEFAULT_MIX) > 1
     assert growth(node(H100, 8, held=7), 1, DEFAULT_MIX) < 0

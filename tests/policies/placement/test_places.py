@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from policies.placement.demand import NvLink, PodDemand
 from policies.placement.places import free, places
 from policies.placement.policy import judge
+from policies.placement.settings import PlacementSettings
 from policies.placement.supply import Links, NodeFacts, Slices
 
 MIG = "nvidia.com/mig-3g.40gb"
@@ -43,6 +44,13 @@ def test_linked_sets_are_taken_where_they_leave_most() -> None:
     node = NodeFacts(gpus=8, free_gpus=6, links=Links.GROUPS, group_gpus=4, free_in_groups=(4, 2))
     demand = PodDemand(gpus=2, tensor_parallel=2, nvlink=NvLink.REQUIRE)
     assert places(demand, node) == 3
+
+
+def test_a_gpu_beside_the_linked_ones_is_taken_of_the_groups_too() -> None:
+    """A pair and one more, twice: of (4, 2, 0) the first leaves (3, 0, 0), the second none."""
+    node = NodeFacts(gpus=12, free_gpus=6, links=Links.GROUPS, group_gpus=4, free_in_groups=(4, 2, 0))
+    demand = PodDemand(gpus=3, tensor_parallel=2, nvlink=NvLink.REQUIRE)
+    assert places(demand, node, PlacementSettings(unknown_link="refuse")) == 2
 
 
 def test_slices_are_counted_by_their_own_name() -> None:
