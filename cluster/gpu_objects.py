@@ -106,7 +106,6 @@ def seen_node(node: Json) -> SeenNode:
         annotations={key: value for key, value in annotations.items() if key.startswith(READ_NODE_ANNOTATIONS)},
         allocatable=_gpus(status.get("allocatable"), "status.allocatable"),
         cordoned=spec.get("unschedulable") is True,
-        ready=_is_ready(status),
     )
 
 
@@ -223,11 +222,6 @@ def _count(quantity: Any, where: str) -> int:
     if read is None:
         raise UnreadableObjectError(f"{where} is {quantity!r}: it must be a whole number of devices")
     return int(read[1]) * _FACTORS[read[2]]
-
-
-def _is_ready(status: Json) -> bool | None:
-    known = _condition(status, "Ready").get("status")
-    return None if known is None else known == "True"
 
 
 def _condition(status: Json, kind: str) -> Json:

@@ -6,7 +6,7 @@ nodes of some dozens of classes are so answered in the time that parsing their n
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -138,10 +138,6 @@ class Board:
     def nodes(self) -> Mapping[str, int]:
         """By name, with the number of its class."""
         return self._classes.of_node
-
-    def class_sizes(self) -> Counter[NodeFacts]:
-        """How many nodes are alike."""
-        return Counter({self._classes.facts[n]: size for n, size in Counter(self._classes.of_node.values()).items()})
 
     def put(self, name: str, facts: NodeFacts) -> None:
         number, before = self._classes.number(facts), self._classes.of_node.get(name)

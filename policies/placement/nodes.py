@@ -108,7 +108,6 @@ def read_node(node: SeenNode, products: ProductTable) -> NodeFacts:
         slices=_slices(node, sharing, notes),
         clique=labels.get(CLIQUE, ""),
         cordoned=node.cordoned,
-        ready=node.ready,
         sources=notes.sources,
         remarks=tuple(notes.remarks),
     )

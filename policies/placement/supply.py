@@ -51,7 +51,6 @@ class SeenNode:
     held_devices: frozenset[int] | None = None
     """Minor numbers of the GPUs that pods hold; None: nobody says, as is usual."""
     cordoned: bool = False
-    ready: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,6 @@ class NodeFacts:
     clique: str = ""
     """Of a multi-node NVLink domain (NVL72)."""
     cordoned: bool = False
-    ready: bool | None = None
     sources: Mapping[str, tuple[str, Evidence]] = field(default_factory=dict, compare=False)
     """By field: where it was read, and how far that is to be believed."""
     remarks: tuple[str, ...] = field(default=(), compare=False)

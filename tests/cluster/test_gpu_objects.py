@@ -51,8 +51,6 @@ def test_of_a_node_only_what_is_read_is_kept() -> None:
     assert seen.annotations == {"preheat.dev/links": "none"}
     assert seen.allocatable == {GPU: 8, "nvidia.com/mig-1g.5gb": 7}
     assert seen.cordoned
-    assert seen.ready is True
-    assert seen_node({}).ready is None
 
 
 @pytest.mark.parametrize(("quantity", "count"), [("8", 8), (8, 8), ("1k", 1000), ("2Ki", 2048), ("-3", -3), ("0", 0)])
