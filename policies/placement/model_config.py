@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 from policies.gpu_memory import ModelShape
@@ -61,6 +62,11 @@ def shape_of_config(name: str, config: Config, *, source: str = "", weights_byte
         raise ModelConfigError(f"model {name}: its config.json is not as one of a model is: {error}") from error
     if shape.linear_parameters < 0 or shape.parameters <= 0 or (shape.latent_dims or 0) < 0:
         raise ModelConfigError(f"model {name}: its config.json has sizes below 0")
+    if not 0 < shape.weight_bits < inf:
+        raise ModelConfigError(
+            f"model {name}: quantization_config in its config.json comes to {shape.weight_bits:g} bits a weight, "
+            "which must be above 0: correct it, or state the size of its checkpoint"
+        )
     return shape
 
 

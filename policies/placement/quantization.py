@@ -76,11 +76,13 @@ def bits_of_config(quantized: Mapping[str, Any]) -> tuple[float, tuple[str, ...]
     left_alone = quantized.get("modules_to_not_convert") or quantized.get("ignore") or quantized.get("exclude_modules")
     names = tuple(str(name) for name in left_alone or ())
     method = str(quantized.get("quant_method", "")).lower()
-    bits = quantized.get("bits") or quantized.get("w_bit")
+    bits = quantized.get("bits", quantized.get("w_bit"))
     if isinstance(bits, int | float):
-        return bits + (20 / float(quantized.get("group_size") or GROUP) if bits < 8 else 0.0), names
-    for group in (quantized.get("config_groups") or {}).values():
-        weights = group.get("weights") or {}
+        group = float(quantized.get("group_size") or GROUP)
+        # -1: one scale for a whole column, which is next to nothing.
+        return bits + (20 / group if 0 < bits < 8 and group > 0 else 0.0), names
+    for told in (quantized.get("config_groups") or {}).values():
+        weights = told.get("weights") or {}
         if weights.get("num_bits"):
             size = weights.get("group_size")
             # Small floats carry an 8-bit scale a group, integers one of 16 bits.

@@ -58,6 +58,7 @@ def test_a_language_model_inside_a_seeing_one_is_found() -> None:
         ({"quant_method": "fp8"}, 8.0),
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4.15625),
         ({"quant_method": "gptq", "bits": 8, "group_size": 128}, 8.0),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, 4.0),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4.5),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4.5),
         (
@@ -74,6 +75,24 @@ def test_a_quantised_checkpoint_says_its_bits(quantized: dict[str, Any], bits: f
     assert shape.weight_bits == bits
     # Embeddings and the head stay in 16 bits.
     assert shape.parameters - shape.linear_parameters == 2 * 128256 * 4096
+
+
+@pytest.mark.parametrize(
+    "quantized",
+    [
+        {"quant_method": "gptq", "bits": -4},
+        {"quant_method": "gptq", "bits": 0, "group_size": 128},
+        {"quant_method": "gptq", "bits": float("inf")},
+        {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": -4}}}},
+    ],
+)
+def test_weights_of_no_bits_are_refused_unless_the_size_is_stated(quantized: dict[str, Any]) -> None:
+    config = {**LLAMA, "quantization_config": quantized}
+    with pytest.raises(
+        ModelConfigError, match=r"quantization_config .* bits a weight.* state the size of its checkpoint"
+    ):
+        shape_of_config("a", config)
+    assert weight_bytes(shape_of_config("a", config, weights_bytes=9 * GIB)) == pytest.approx(9 * GIB, abs=8)
 
 
 def test_what_a_quantised_checkpoint_leaves_alone_stays_in_16_bits() -> None:
