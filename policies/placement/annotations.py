@@ -37,14 +37,16 @@ def annotated(
         shape = _shape(text, models)
         wanted = "a model of the table, or the JSON of a config.json"
         if take(MODEL_SHAPE, "shape", shape, wanted) and shape is not None:
-            known = demand.max_model_len is not None or demand.max_model_len_auto
+            # What was written and could not be read stays unknown.
+            known = demand.max_model_len is not None or "max_model_len" in sources
+            element_bytes = None if "kv_cache_dtype" in sources else 2.0
             demand = replace(
                 demand,
                 shape=shape,
                 model=demand.model or shape.name,
                 weights_bytes=weight_bytes(shape),
                 max_model_len=demand.max_model_len if known else shape.context_tokens,
-                kv_element_bytes=demand.kv_element_bytes or 2.0,
+                kv_element_bytes=demand.kv_element_bytes or element_bytes,
             )
     stated: dict[str, Any] = {}
     for name, field, read, wanted in _STATED:

@@ -176,10 +176,13 @@ def _whole_lines(script: str) -> list[str]:
 
 def _shell_expanded(text: str, env: Mapping[str, str | None]) -> str:
     def value(match: re.Match[str]) -> str:
-        found = env.get(match[1] or match[3])
+        name = match[1] or match[3]
+        found = env.get(name)
         if found:
             return found
-        return match[0] if match[2] is None else match[2]
+        # What is set from where nobody here sees it is not the value for what is not set.
+        unseen = found is None and name in env
+        return match[0] if unseen or match[2] is None else match[2]
 
     return _SHELL_VARIABLE.sub(value, text)
 

@@ -73,7 +73,7 @@ class PodDemand:
     """Engines in this pod's group, each with GPUs of its own: vLLM's data parallel size, where it is of this group."""
     data_parallel: int | None = 1
     """Engines in all, which share a mixture's routed experts."""
-    prefill_context_parallel: int = 1
+    prefill_context_parallel: int | None = 1
     pods_in_group: int | None = 1
     """Pods that share the parallel sizes; None: one of several, nobody said of how many."""
     max_model_len: int | None = None
@@ -81,17 +81,17 @@ class PodDemand:
     max_model_len_auto: bool = False
     """vLLM takes what fits: the weights and one block must."""
     max_num_batched_tokens: int | None = None
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float | None = 0.9
     kv_cache_memory_bytes: int | None = None
     """Set: the cache is this large, whatever the utilisation."""
     kv_element_bytes: float | None = 2.0
     """Of a number in the cache."""
-    cpu_offload_bytes: int = 0
+    cpu_offload_bytes: int | None = 0
     """Of weights a GPU, kept in the host's memory."""
     extra_bytes_per_gpu: int = 0
     """Beyond weights, cache and overheads: adapters, a draft model."""
     enforce_eager: bool = False
-    decode_context_parallel: int = 1
+    decode_context_parallel: int | None = 1
     """Ranks of a tensor-parallel group that share one sequence's cache."""
     memory_bytes_per_gpu: int | None = None
     """As an annotation states it; wins over all arithmetic."""

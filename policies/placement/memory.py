@@ -65,10 +65,12 @@ def _overhead_gib(*, parallel: bool, memory_bytes: int | None, settings: Placeme
 
 def _weights(demand: PodDemand, tensor: int, pipeline: int) -> int | None:
     total = demand.weights_bytes
-    if total is None:
+    if total is None or demand.cpu_offload_bytes is None:
         return None
     if demand.shape is None:
         share = ceil(total / (tensor * pipeline))
+    elif demand.data_parallel is None and demand.shape.expert_parameters:
+        return None
     else:
         share = weight_bytes_per_gpu(
             demand.shape,
@@ -82,7 +84,8 @@ def _weights(demand: PodDemand, tensor: int, pipeline: int) -> int | None:
 
 def _sequence(demand: PodDemand, tensor: int, pipeline: int) -> int | None:
     tokens = BLOCK_TOKENS if demand.max_model_len_auto else demand.max_model_len
-    if demand.shape is None or tokens is None or demand.kv_element_bytes is None:
+    ranks = demand.decode_context_parallel
+    if demand.shape is None or tokens is None or demand.kv_element_bytes is None or ranks is None:
         return None
     whole = kv_bytes_per_sequence(
         demand.shape,
@@ -92,16 +95,18 @@ def _sequence(demand: PodDemand, tensor: int, pipeline: int) -> int | None:
         bytes_per_element=demand.kv_element_bytes,
         batched_tokens=demand.max_num_batched_tokens or 8192,
     )
-    return ceil(whole / demand.decode_context_parallel)
+    return ceil(whole / ranks)
 
 
 def memory_had(demand: PodDemand, memory_bytes: int, settings: PlacementSettings) -> int:
-    """What vLLM may take of a GPU whose label says so many bytes."""
+    """What vLLM may take, at most, of a GPU whose label says so many bytes."""
     visible = max(0.0, memory_bytes - settings.reserved_gib * GIB)
     if demand.memory_bytes_per_gpu is not None:
         return memory_bytes
     # A cache of a stated size is taken whatever the utilisation.
-    return int(visible if demand.kv_cache_memory_bytes is not None else visible * demand.gpu_memory_utilization)
+    if demand.kv_cache_memory_bytes is not None or demand.gpu_memory_utilization is None:
+        return int(visible)
+    return int(visible * demand.gpu_memory_utilization)
 
 
 def _leaves_no_room(demand: PodDemand, memory_bytes: int, had: int, settings: PlacementSettings) -> bool:
@@ -127,9 +132,10 @@ def memory_fit(
     if memory_bytes is None:
         return MemoryFit.UNKNOWN, total, None
     had = memory_had(demand, memory_bytes, settings)
-    if total is None:
+    is_known = demand.gpu_memory_utilization is not None or cache is not None or demand.memory_bytes_per_gpu is not None
+    if total is None or not is_known:
         short = (need.weights is not None or need.sequence is not None) and need.least > had
-        return (MemoryFit.DOES_NOT_FIT if short else MemoryFit.UNKNOWN), need.least if short else None, had
+        return (MemoryFit.DOES_NOT_FIT if short else MemoryFit.UNKNOWN), need.least if short else total, had
     if total > had or (cache is None and _leaves_no_room(demand, memory_bytes, had, settings)):
         return MemoryFit.DOES_NOT_FIT, total, had
     return (MemoryFit.TIGHT if had - total < settings.tight_share * had else MemoryFit.FITS), total, had

@@ -64,11 +64,11 @@ def scores(verdicts: Sequence[Verdict]) -> list[int]:
 
 def gpus_needed(demand: PodDemand) -> int | None:
     """GPUs that the pod's share of its group's engines runs on; None: unknown."""
-    sizes = (demand.tensor_parallel, demand.pipeline_parallel, demand.data_parallel_local, demand.pods_in_group)
-    tensor, pipeline, data, pods = sizes
-    if tensor is None or pipeline is None or data is None or pods is None:
+    tensor, pipeline, data = demand.tensor_parallel, demand.pipeline_parallel, demand.data_parallel_local
+    prefill, pods = demand.prefill_context_parallel, demand.pods_in_group
+    if tensor is None or pipeline is None or data is None or prefill is None or pods is None:
         return None
-    return ceil(tensor * pipeline * data * demand.prefill_context_parallel / pods)
+    return ceil(tensor * pipeline * data * prefill / pods)
 
 
 def ranks_linked(demand: PodDemand) -> int:

@@ -139,44 +139,49 @@ def _of_options(
         notes.sources["shape"] = shape.source
     dtype = read.text("dtype") or "auto"
     shape = _stored(shape, read.text("quantization"), dtype)
+    as_stored = not read.any_unseen("quantization", "dtype")
     if STAGES_VARIABLE in started.env:
         notes.remarks.append(f"{STAGES_VARIABLE} is set, and not regarded: stages are counted as equal")
     if read.text("hf_overrides"):
         notes.remarks.append("--hf-overrides may change the model's shape, and is not regarded")
     length = read.text("max_model_len")
     automatic = length.strip().lower() in ("auto", "-1")
-    max_len = None if automatic else read.whole("max_model_len", None)
-    if not length and shape is not None:
+    max_len = read.whole("max_model_len", None) if length and not automatic else None
+    if not length and not read.any_unseen("max_model_len") and shape is not None:
         max_len = shape.context_tokens
         notes.sources["max_model_len"] = "the model's full context, as none is given"
     tensor, pipeline = read.whole("tensor_parallel_size", 1), read.whole("pipeline_parallel_size", 1)
     total_data = read.whole("data_parallel_size", 1)
     data, group = _group(read, pod, total_data, notes)
     utilization = read.number("gpu_memory_utilization")
-    if utilization is None or not 0 < utilization <= 1:
+    if read.any_unseen("gpu_memory_utilization", "kv_cache_memory_bytes"):
+        # With a cache of a stated size the utilisation does not count.
+        utilization = None
+    elif utilization is None or not 0 < utilization <= 1:
         utilization = _default_utilization(container.image)
         notes.sources["gpu_memory_utilization"] = "vLLM's default"
+    offload = None if read.any_unseen("cpu_offload_gb") else int((read.number("cpu_offload_gb") or 0.0) * GIB)
     demand = PodDemand(
         gpus=gpus,
         resource=resource,
         model=model,
         shape=shape,
-        weights_bytes=None if shape is None else weight_bytes(shape),
+        weights_bytes=weight_bytes(shape) if shape is not None and as_stored else None,
         tensor_parallel=tensor,
         pipeline_parallel=pipeline,
         data_parallel_local=data,
         data_parallel=total_data,
-        prefill_context_parallel=read.whole("prefill_context_parallel_size", 1) or 1,
+        prefill_context_parallel=read.whole("prefill_context_parallel_size", 1),
         pods_in_group=group,
         max_model_len=max_len,
         max_model_len_auto=automatic,
         max_num_batched_tokens=read.whole("max_num_batched_tokens", None),
         gpu_memory_utilization=utilization,
         kv_cache_memory_bytes=read.whole("kv_cache_memory_bytes", None),
-        kv_element_bytes=_kv_bytes(read.text("kv_cache_dtype") or "auto", dtype, notes),
-        cpu_offload_bytes=int((read.number("cpu_offload_gb") or 0.0) * GIB),
+        kv_element_bytes=_kv_bytes(read, dtype, notes),
+        cpu_offload_bytes=offload,
         enforce_eager=options.values.get("enforce_eager") == "true",
-        decode_context_parallel=read.whole("decode_context_parallel_size", 1) or 1,
+        decode_context_parallel=read.whole("decode_context_parallel_size", 1),
     )
     return replace(demand, extra_bytes_per_gpu=_extra(demand, read, models, notes))
 
@@ -216,11 +221,32 @@ class _Reader:
         self._notes.sources[field] = f"file {self._options.values['config']}"
         return str(told)
 
+    def any_unseen(self, *fields: str) -> bool:
+        """Whether one of them is given, or may be, where its value is not seen; what is given so is remarked."""
+        unseen = [field for field in fields if self._is_unseen(field)]
+        return bool(unseen)
+
+    def _is_unseen(self, field: str) -> bool:
+        text = self.text(field)
+        if text:
+            unreadable = UNREADABLE.search(text) is not None
+            if unreadable:
+                self._unreadable(field, text, "")
+            return unreadable
+        variable = VARIABLES.get(field, "")
+        if self._started.env.get(variable, "") is None:
+            self._notes.sources[field] = f"variable {variable}"
+            self._notes.remarks.append(f"variable {variable} is set, and its value is not seen")
+            return True
+        if self._unseen:
+            self._notes.sources[field] = f"file {self._unseen}, which is not seen"
+        return bool(self._unseen)
+
     def whole(self, field: str, default: int | None) -> int | None:
-        """None where it is written and cannot be read, or may stand in a file that is not seen."""
+        """None where it is written and cannot be read, or may be given where it is not seen."""
         text = self.text(field)
         if not text:
-            if self._unseen:
+            if self.any_unseen(field):
                 return None
             self._notes.sources.setdefault(field, "vLLM's default")
             return default
@@ -271,8 +297,11 @@ def _stored(shape: ModelShape | None, method: str, dtype: str) -> ModelShape | N
     return shape
 
 
-def _kv_bytes(kind: str, dtype: str, notes: _Notes) -> float | None:
+def _kv_bytes(read: _Reader, dtype: str, notes: _Notes) -> float | None:
+    kind = read.text("kv_cache_dtype") or "auto"
     if kind == "auto":
+        if read.any_unseen("kv_cache_dtype", "dtype"):
+            return None
         return 4.0 if dtype in ("float32", "float") else 2.0
     known = KV_BYTES.get(kind)
     if known is None:
@@ -287,6 +316,8 @@ def _group(read: _Reader, pod: SeenPod, data: int | None, notes: _Notes) -> tupl
         return local, 1
     if read.text("data_parallel_rank"):
         data = 1
+    elif data != 1 and read.any_unseen("data_parallel_size_local", "data_parallel_rank"):
+        data = None
     size = pod.annotations.get(LWS_SIZE) or pod.labels.get(LWS_SIZE)
     if size:
         if size.isdecimal() and int(size) > 0:
@@ -300,6 +331,8 @@ def _group(read: _Reader, pod: SeenPod, data: int | None, notes: _Notes) -> tupl
     if RAY_CLUSTER in pod.labels or read.text("distributed_executor_backend") == "ray":
         # With Ray the GPUs may be in any number of pods, and none of them says in how many.
         notes.sources["pods_in_group"] = "Ray, which does not say"
+        return data, None
+    if read.any_unseen("distributed_executor_backend"):
         return data, None
     return data, 1
 

@@ -30,7 +30,7 @@ def remedies(
     found = []
     shape = demand.shape
     usual = replace(demand, gpu_memory_utilization=DEFAULT_UTILIZATION)
-    if demand.gpu_memory_utilization > DEFAULT_UTILIZATION and fits(usual):
+    if (demand.gpu_memory_utilization or 0.0) > DEFAULT_UTILIZATION and fits(usual):
         found.append(f"--gpu-memory-utilization {DEFAULT_UTILIZATION}")
     if not demand.max_model_len_auto:
         longest = demand.max_model_len or shape.context_tokens or LENGTHS[0] + 1

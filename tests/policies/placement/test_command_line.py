@@ -85,6 +85,12 @@ def test_what_is_not_seen_stays_as_it_is_written() -> None:
     assert found[0] == "$MODEL"
 
 
+def test_the_value_for_a_variable_that_is_not_set_is_not_that_of_one_whose_value_is_not_seen() -> None:
+    assert options(("sh", "-c", "vllm serve M -tp ${TP:-1}"), env={"TP": None}) == ("M", "-tp", "${TP:-1}")
+    assert options(("sh", "-c", "TP=${TP:-1}; vllm serve M -tp $TP"), env={"TP": None}) == ("M", "-tp", "${TP:-1}")
+    assert options(("sh", "-c", "vllm serve M -tp ${TP:-1}"), env={"TP": ""}) == ("M", "-tp", "1")
+
+
 def test_a_leader_of_a_group_serves_after_it_started_ray() -> None:
     script = "ray start --head --port=6379; python3 -m vllm.entrypoints.openai.api_server --model M -tp 8 -pp 2"
     assert options(("sh", "-c", script), image=VLLM) == ("--model", "M", "-tp", "8", "-pp", "2")

@@ -105,6 +105,16 @@ def test_what_is_unknown_stays_unknown_unless_the_rest_alone_is_too_much() -> No
     no_cache = replace(demand(LLAMA_8B), kv_element_bytes=None)
     assert fit(no_cache) is MemoryFit.UNKNOWN
     assert fit(replace(demand(LLAMA_8B), tensor_parallel=None)) is MemoryFit.UNKNOWN
+    no_utilization = replace(demand(LLAMA_8B, "--max-model-len", "8192"), gpu_memory_utilization=None)
+    assert fit(no_utilization) is MemoryFit.UNKNOWN
+    assert fit(no_utilization, 16 * GIB) is MemoryFit.DOES_NOT_FIT
+    assert fit(replace(no_utilization, kv_cache_memory_bytes=2 * GIB)) is MemoryFit.FITS
+    assert fit(replace(no_utilization, memory_bytes_per_gpu=20 * GIB)) is MemoryFit.FITS
+    offloads = replace(demand("meta-llama/Llama-3.1-70B-Instruct", "--max-model-len", "8192"), cpu_offload_bytes=None)
+    assert fit(offloads) is MemoryFit.UNKNOWN
+    experts = demand("Qwen/Qwen3-235B-A22B-FP8", "--max-model-len", "8192")
+    assert fit(experts) is MemoryFit.DOES_NOT_FIT
+    assert fit(replace(experts, data_parallel=None)) is MemoryFit.UNKNOWN
 
 
 ORDER = [MemoryFit.DOES_NOT_FIT, MemoryFit.TIGHT, MemoryFit.FITS]

@@ -115,6 +115,26 @@ def test_a_pod_of_a_group_needs_its_part_only() -> None:
     assert any("is unknown" in note for note in judge(of_ray, node(H100, 8)).notes)
 
 
+@pytest.mark.parametrize(
+    ("args", "env"),
+    [
+        ((LLAMA_8B, "-dp", "8"), {"VLLM_DP_RANK": None}),
+        ((LLAMA_8B, "-dp", "8", "-dpl", "$(LOCAL)"), {}),
+        (("Qwen/Qwen3-235B-A22B-FP8", "--max-model-len", "8192"), {"VLLM_DP_SIZE": None}),
+        ((LLAMA_70B, "--config", "/etc/vllm.yaml", "-tp", "1", "-pp", "1"), {}),
+        ((LLAMA_70B, "--config", "/etc/vllm.yaml", "-dp", "8"), {}),
+        ((LLAMA_70B, "-q", "$(HOW)", "--max-model-len", "8192"), {}),
+    ],
+)
+def test_nobody_is_refused_by_a_default_in_place_of_what_is_not_seen(
+    args: tuple[str, ...], env: dict[str, str | None]
+) -> None:
+    verdict = judge(demand(*args, env=env), node(H100, 8))
+    assert verdict.fits
+    seen = [arg for arg in args if arg not in ("--config", "/etc/vllm.yaml", "-dpl", "$(LOCAL)", "-q", "$(HOW)")]
+    assert not judge(demand(*seen), node(H100, 8)).fits
+
+
 def test_more_gpus_than_it_runs_on_pass_and_are_said() -> None:
     verdict = judge(serving(tensor=2, gpus=4), node(H100, 8))
     assert verdict.fits

@@ -183,6 +183,55 @@ def test_variables_that_vllm_reads_are_read() -> None:
     assert any("VLLM_PP_LAYER_PARTITION is set" in remark for remark in stages.remarks)
 
 
+def test_a_variable_whose_value_is_not_seen_is_unknown_and_said() -> None:
+    ranked = demand(LLAMA_8B, "-dp", "8", env={"VLLM_DP_RANK": None})
+    assert (ranked.data_parallel, ranked.data_parallel_local) == (8, None)
+    assert "variable VLLM_DP_RANK is set, and its value is not seen" in ranked.remarks
+    sized = demand(LLAMA_8B, env={"VLLM_DP_SIZE": None})
+    assert (sized.data_parallel, sized.data_parallel_local) == (None, None)
+    assert sized.sources["data_parallel_size"] == "variable VLLM_DP_SIZE"
+    assert "variable VLLM_DP_SIZE is set, and its value is not seen" in sized.remarks
+    assert demand(LLAMA_8B, "-dp", "2", env={"VLLM_DP_SIZE": None}).remarks == ()
+    assert demand(LLAMA_8B, env={"VLLM_DP_RANK": None}).data_parallel_local == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        ("--max-model-len", "max_model_len"),
+        ("--kv-cache-dtype", "kv_element_bytes"),
+        ("--dtype", "kv_element_bytes"),
+        ("--dtype", "weights_bytes"),
+        ("--quantization", "weights_bytes"),
+        ("--gpu-memory-utilization", "gpu_memory_utilization"),
+        ("--kv-cache-memory-bytes", "gpu_memory_utilization"),
+        ("--cpu-offload-gb", "cpu_offload_bytes"),
+        ("-dcp", "decode_context_parallel"),
+        ("-pcp", "prefill_context_parallel"),
+        ("-dp", "data_parallel"),
+        ("-dpl", "data_parallel_local"),
+        ("--distributed-executor-backend", "pods_in_group"),
+    ],
+)
+def test_no_default_stands_in_for_an_option_whose_value_is_not_seen(option: str, field: str) -> None:
+    sizes = ("-dp", "2") if option == "-dpl" else ()
+    asked = demand(LLAMA_8B, *sizes, option, "$(SIZE)", env={"SIZE": None})
+    assert getattr(asked, field) is None
+    assert any("'$(SIZE)'" in remark for remark in asked.remarks)
+    file = demand(LLAMA_8B, *sizes, "--config", "/etc/vllm.yaml")
+    assert getattr(file, field) is None
+    assert any("/etc/vllm.yaml are not seen" in remark for remark in file.remarks)
+    assert getattr(demand(LLAMA_8B, *sizes), field) is not None
+
+
+def test_an_annotated_shape_gives_no_length_and_no_cache_in_place_of_what_is_not_seen() -> None:
+    shape = {PREFIX + "model-shape": LLAMA_8B}
+    asked = demand("acme/tuned", "--max-model-len", "$(LEN)", "--kv-cache-dtype", "$(KV)", annotations=shape)
+    assert (asked.max_model_len, asked.kv_element_bytes) == (None, None)
+    asked = demand("acme/tuned", "--config", "/etc/vllm.yaml", annotations=shape)
+    assert (asked.max_model_len, asked.kv_element_bytes) == (None, None)
+
+
 def test_a_pod_of_a_ray_cluster_is_of_a_group_of_unknown_size() -> None:
     asked = read_demand(SeenPod(containers=(container(LLAMA_8B, gpus=8),), labels={"ray.io/cluster": "c"}), MODELS)
     assert asked.pods_in_group is None
