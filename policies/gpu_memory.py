@@ -31,7 +31,7 @@ class ModelShape:
     linear_parameters: int
     """Those that quantisation shrinks: linear layers, without embeddings and output head."""
     expert_parameters: int = 0
-    """Those of routed experts, which data-parallel engines share among them."""
+    """Those of routed experts, which data-parallel engines share among them; linear parameters all."""
     weight_bits: float = 16.0
     """Of a parameter in linear layers, as the checkpoint stores it, its scales included."""
     other_bits: float = 16.0
@@ -72,7 +72,8 @@ def weight_bytes_per_gpu(
     A stage holds whole layers. Routed experts are shared by all engines of a data-parallel group, the rest is
     on each of them.
     """
-    experts = shape.expert_parameters / max(1, shape.parameters)
+    # Of the bytes, not of the parameters: experts are often all that is stored in few bits.
+    experts = shape.expert_parameters * shape.weight_bits / 8 / max(1, weight_bytes(shape))
     share = (1 - experts) + experts / data_parallel
     return ceil(total_bytes * share / tensor_parallel * ceil(shape.layers / pipeline_parallel) / shape.layers)
 

@@ -96,6 +96,16 @@ def test_data_parallel_engines_share_the_experts_only() -> None:
     assert weight_bytes_per_gpu(model, 1000, data_parallel=8) == 300
 
 
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [("nvidia/DeepSeek-V3.1-NVFP4", 69.55), ("nvidia/Kimi-K2.5-NVFP4", 83.99), ("openai/gpt-oss-120b", 11.04)],
+)
+def test_the_experts_share_is_that_of_their_bytes_where_they_are_stored_in_fewer_bits(name: str, gib: float) -> None:
+    """By parameters it would be 54.4, 74.1 and 8.55 GiB on each of eight engines."""
+    model = shape(name)
+    assert weight_bytes_per_gpu(model, weight_bytes(model), data_parallel=8) / GIB == pytest.approx(gib, abs=0.01)
+
+
 def test_a_sliding_window_bounds_its_layers_and_no_others() -> None:
     model = shape("openai/gpt-oss-120b")  # every other layer looks back 128 tokens
     short, long = kv_bytes_per_sequence(model, 2048), kv_bytes_per_sequence(model, 131072)
