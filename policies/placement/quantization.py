@@ -50,9 +50,9 @@ METHODS: Final[Mapping[str, str]] = {
 }
 
 _IN_NAME: Final = (
+    # Longest first: neither `GPTQ-Int8` nor `bnb-8bit` is a 4-bit checkpoint.
+    (re.compile(r"(?i)(gptq|awq|bnb|bitsandbytes)[-_]?(int)?8|8bit[-_](bnb|bitsandbytes)"), "int8"),
     (re.compile(r"(?i)bnb|bitsandbytes"), "bitsandbytes"),
-    # Longest first: `GPTQ-Int8` is not a 4-bit checkpoint.
-    (re.compile(r"(?i)(gptq|awq)[-_]?(int)?8"), "int8"),
     (re.compile(r"(?i)w8a16|w8a8|int8"), "int8"),
     (re.compile(r"(?i)nvfp4|fp4a16|w4a4"), "nvfp4"),
     (re.compile(r"(?i)mxfp4"), "mxfp4"),

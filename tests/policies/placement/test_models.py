@@ -99,6 +99,8 @@ def test_nothing_is_guessed_of_a_name_that_is_not_known(name: str) -> None:
         ("RedHatAI/Llama-3.3-70B-Instruct-quantized.w4a16", 37.0),
         ("neuralmagic/Meta-Llama-3.1-8B-Instruct-FP8", 8.5),
         ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", 5.6),
+        ("acme/Meta-Llama-3.1-8B-Instruct-bnb-8bit", 8.5),
+        ("acme/Meta-Llama-3.1-8B-Instruct-8bit-bnb", 8.5),
         ("meta-llama/Llama-3.1-405B-Instruct-FP8", 462.0),
         ("openai/gpt-oss-120b", 60.7),
     ],
