@@ -16,7 +16,7 @@ from policies.placement.quantization import bits_of_config
 
 Config = Mapping[str, Any]
 
-UNGATED: Final = frozenset({"phi", "falcon", "gpt_neox", "opt", "starcoder2", "gpt_bigcode"})
+UNGATED: Final = frozenset({"phi", "falcon", "gpt_neox", "opt", "starcoder2"})
 """Kinds whose MLP has two matrices; all others have a gate besides."""
 _KNOWN_KINDS: Final = (
     "llama mistral mixtral qwen2 qwen2_moe qwen2_vl qwen2_5_vl qwen3 qwen3_moe qwen3_vl qwen3_vl_text qwen3_vl_moe "
@@ -91,8 +91,14 @@ def _shape(name: str, config: Config, source: str, weights_bytes: int | None) ->
         caveats.append(f"states of its {layers - cached} layers without a growing cache are not counted")
     if "vision_config" in config and not _vision_parameters(config):
         caveats.append("its vision tower is not counted")
+    counts = None
     if kind in KNOWN:
-        counts = _count(name, kind, text, config, kinds, hidden, heads, kv_heads, head_dim)
+        try:
+            counts = _count(name, kind, text, config, kinds, hidden, heads, kv_heads, head_dim)
+        except ModelConfigError:
+            if weights_bytes is None:
+                raise
+    if counts is not None:
         bits, names_left_alone = bits_of_config(quantized)
         linear = _quantized_part(counts, names_left_alone)
         parameters, experts = counts.total, counts.experts
@@ -100,7 +106,7 @@ def _shape(name: str, config: Config, source: str, weights_bytes: int | None) ->
         parameters = linear = -(-(weights_bytes or 0) // 2)
         bits, experts = 16.0, 0
         caveats.append("its size is as stated, not counted")
-    if kind in KNOWN and weights_bytes is not None:
+    if counts is not None and weights_bytes is not None:
         # Whatever its parts are stored in, together they are as large as was measured.
         linear, bits = parameters, weights_bytes * 8 / parameters
     return ModelShape(
@@ -129,7 +135,8 @@ def _text(config: Config) -> Config:
     for key in ("text_config", "llm_config", "language_config"):
         inner = config.get(key)
         if isinstance(inner, Mapping):
-            return {"tie_word_embeddings": config.get("tie_word_embeddings", False), **inner}
+            tied = config.get("tie_word_embeddings")
+            return inner if tied is None else {"tie_word_embeddings": tied, **inner}
     return config
 
 
@@ -150,9 +157,11 @@ def _layers_of(name: str, text: Config) -> int:
 
 
 def _kv_heads(name: str, text: Config, heads: int) -> int:
-    if text.get("num_key_value_heads") is not None:
-        return _number(name, text, "num_key_value_heads")
-    return 1 if text.get("multi_query") else heads
+    # Of Falcon's architectures the new one does not regard `multi_query`, and the old one not the number beside it.
+    if text.get("multi_query") and not text.get("new_decoder_architecture"):
+        return 1
+    key = next((key for key in ("num_key_value_heads", "num_kv_heads") if text.get(key) is not None), None)
+    return _number(name, text, key) if key else heads
 
 
 def _context(text: Config) -> int | None:
@@ -225,7 +234,8 @@ def _count(
 ) -> _Parameters:
     """Matrices only: norms and biases are below a thousandth."""
     vocabulary = _number(name, text, "vocab_size")
-    embeddings = vocabulary * hidden * (1 if _tied(kind, text) else 2)
+    # OPT-350M's are narrower than its layers.
+    embeddings = vocabulary * int(text.get("word_embed_proj_dim") or hidden) * (1 if _tied(kind, text) else 2)
     if text.get("kv_lora_rank"):
         one = _latent_attention(name, kind, text, hidden, heads)
     else:
@@ -240,8 +250,8 @@ def _count(
 
 def _tied(kind: str, text: Config) -> bool:
     # These families share the matrix unless they say otherwise.
-    usual = kind.startswith("gemma") or kind in ("cohere", "cohere2", "falcon")
-    return bool(text.get("tie_word_embeddings", usual) or usual)
+    usual = kind.startswith("gemma") or kind in ("cohere", "cohere2", "falcon", "opt")
+    return bool(text.get("tie_word_embeddings", usual))
 
 
 def _latent_attention(name: str, kind: str, text: Config, hidden: int, heads: int) -> int:
@@ -288,7 +298,7 @@ def _feed_forward(name: str, kind: str, text: Config, kinds: list[str], hidden: 
     layers = len(kinds)
     matrices = 2 if kind in UNGATED else 3
     if not experts:
-        return layers * matrices * hidden * _number(name, text, "intermediate_size"), 0, 0
+        return layers * matrices * hidden * _width(name, kind, text, hidden), 0, 0
     if kind == "llama4_text":
         every = int(text.get("interleave_moe_layer_step") or 1)
         moe = layers // every
@@ -311,6 +321,14 @@ def _feed_forward(name: str, kind: str, text: Config, kinds: list[str], hidden: 
         moe * experts * 3 * hidden * width,
         moe * 3 * hidden * shared_width,
     )
+
+
+def _width(name: str, kind: str, text: Config, hidden: int) -> int:
+    """Of an MLP without experts, by the name that the kind has for it."""
+    key = {"opt": "ffn_dim", "falcon": "ffn_hidden_size"}.get(kind, "intermediate_size")
+    if kind == "falcon" and text.get(key) is None:
+        return 4 * hidden
+    return _number(name, text, key)
 
 
 def _vision_parameters(config: Config) -> int:

@@ -24,6 +24,74 @@ LLAMA: dict[str, Any] = {
 }
 
 
+OPT_350M: dict[str, Any] = {
+    "model_type": "opt",
+    "num_hidden_layers": 24,
+    "hidden_size": 1024,
+    "ffn_dim": 4096,
+    "word_embed_proj_dim": 512,
+    "num_attention_heads": 16,
+    "vocab_size": 50272,
+    "max_position_embeddings": 2048,
+}
+OPT_6_7B = OPT_350M | {
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "ffn_dim": 16384,
+    "word_embed_proj_dim": 4096,
+    "num_attention_heads": 32,
+}
+FALCON_7B: dict[str, Any] = {
+    "model_type": "falcon",
+    "num_hidden_layers": 32,
+    "hidden_size": 4544,
+    "num_attention_heads": 71,
+    "num_kv_heads": 71,
+    "multi_query": True,
+    "new_decoder_architecture": False,
+    "vocab_size": 65024,
+}
+FALCON_40B = FALCON_7B | {
+    "num_hidden_layers": 60,
+    "hidden_size": 8192,
+    "num_attention_heads": 128,
+    "num_kv_heads": 8,
+    "new_decoder_architecture": True,
+}
+FALCON_RW_1B = FALCON_7B | {
+    "num_hidden_layers": 24,
+    "hidden_size": 2048,
+    "num_attention_heads": 32,
+    "num_kv_heads": None,
+    "multi_query": False,
+    "vocab_size": 50304,
+}
+FALCON2_11B = FALCON_40B | {
+    "hidden_size": 4096,
+    "ffn_hidden_size": 16384,
+    "num_attention_heads": 32,
+    "tie_word_embeddings": False,
+}
+"""As published; what says nothing of memory is left out."""
+
+
+@pytest.mark.parametrize(
+    ("config", "billions", "kv_heads"),
+    [
+        (OPT_350M, 0.331, 16),
+        (OPT_6_7B, 6.66, 32),
+        (FALCON_7B, 6.92, 1),
+        (FALCON_40B, 41.3, 8),
+        (FALCON_RW_1B, 1.31, 32),
+        (FALCON2_11B, 11.1, 8),
+    ],
+)
+def test_kinds_with_names_of_their_own_are_read_by_them(config: dict[str, Any], billions: float, kv_heads: int) -> None:
+    shape = shape_of_config("a", config)
+    assert shape.parameters / 1e9 == pytest.approx(billions, rel=0.012)
+    assert shape.kv_heads == kv_heads
+
+
 def test_a_plain_config_is_counted_to_a_thousandth() -> None:
     shape = shape_of_config("Llama-3.1-8B", LLAMA)
     assert shape.parameters == pytest.approx(8.030e9, rel=1e-3)
@@ -105,6 +173,16 @@ def test_what_a_quantised_checkpoint_leaves_alone_stays_in_16_bits() -> None:
 
 def test_a_stated_size_wins_over_the_count() -> None:
     assert weight_bytes(shape_of_config("a", LLAMA, weights_bytes=9 * GIB)) == pytest.approx(9 * GIB, abs=8)
+
+
+def test_what_cannot_be_counted_is_as_large_as_is_stated() -> None:
+    config = {key: value for key, value in LLAMA.items() if key != "intermediate_size"}
+    with pytest.raises(ModelConfigError, match="intermediate_size is None"):
+        shape_of_config("a", config)
+    shape = shape_of_config("a", config, weights_bytes=9 * GIB)
+    assert weight_bytes(shape) == 9 * GIB
+    assert "as stated" in shape.caveat
+    assert shape.kv_heads == 8
 
 
 def test_yarn_stretches_the_context_and_llama3_scaling_does_not() -> None:
