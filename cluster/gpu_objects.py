@@ -15,6 +15,7 @@ from typing import Any, Final
 from policies.placement.demand import Container, SeenPod
 from policies.placement.device_annotations import KOORDINATOR_ALLOCATED, held_by_koordinator
 from policies.placement.nodes import READ_LABELS
+from policies.placement.requested import requested
 from policies.placement.supply import SeenNode
 
 Json = Mapping[str, Any]
@@ -115,14 +116,9 @@ def seen_pod(pod: Json) -> SeenPod:
     spec = pod.get("spec")
     if not isinstance(spec, Mapping):
         raise UnreadableObjectError("spec is missing" if spec is None else "spec must be an object")
-    first: list[Container] = []
-    beside: list[Container] = []
-    for container, is_sidecar in _containers(spec.get("initContainers"), "spec.initContainers"):
-        (beside if is_sidecar else first).append(container)
     return SeenPod(
-        containers=tuple(container for container, _ in _containers(spec.get("containers"), "spec.containers")),
-        init_containers=tuple(first),
-        sidecars=tuple(beside),
+        containers=tuple(_containers(spec.get("containers"), "spec.containers")),
+        init_containers=tuple(_containers(spec.get("initContainers"), "spec.initContainers")),
         labels=_texts(metadata.get("labels"), "metadata.labels"),
         annotations=_texts(metadata.get("annotations"), "metadata.annotations"),
         tolerates_cordon=any(map(_tolerates_cordon, _objects(spec.get("tolerations"), "spec.tolerations"))),
@@ -154,48 +150,30 @@ def place_of(pod: Json) -> Place | None:
 
 
 def _requested(spec: Json) -> Mapping[str, int]:
-    """As the scheduler counts: containers and sidecars together, or the largest step of the start if that is more."""
-    running: dict[str, int] = {}
-    for container, _ in _resources(spec.get("containers"), "spec.containers"):
-        _add(running, container)
-    beside: dict[str, int] = {}
-    largest: dict[str, int] = {}
-    for container, is_sidecar in _resources(spec.get("initContainers"), "spec.initContainers"):
-        if is_sidecar:
-            _add(beside, container)
-        step = beside if is_sidecar else {**beside, **{k: beside.get(k, 0) + n for k, n in container.items()}}
-        largest |= {resource: max(largest.get(resource, 0), count) for resource, count in step.items()}
-    _add(running, beside)
-    return running | {resource: count for resource, count in largest.items() if count > running.get(resource, 0)}
+    containers = (container for container, _ in _resources(spec.get("containers"), "spec.containers"))
+    return requested(containers, _resources(spec.get("initContainers"), "spec.initContainers"))
 
 
-def _add(to: dict[str, int], counts: Mapping[str, int]) -> None:
-    for resource, count in counts.items():
-        to[resource] = to.get(resource, 0) + count
-
-
-def _containers(value: Any, where: str) -> Iterator[tuple[Container, bool]]:
-    """Each, and whether it is a sidecar."""
+def _containers(value: Any, where: str) -> Iterator[Container]:
     for number, container in enumerate(_objects(value, where)):
         here = f"{where}[{number}]"
         env: dict[str, str | None] = {}
         for variable in _objects(container.get("env"), f"{here}.env"):
             name = _text(variable.get("name"), f"{here}.env.name")
             env[name] = None if variable.get("valueFrom") else _text(variable.get("value"), f"{here}.env.{name}")
-        yield (
-            Container(
-                name=_text(container.get("name"), f"{here}.name"),
-                image=_text(container.get("image"), f"{here}.image"),
-                command=_strings(container.get("command"), f"{here}.command"),
-                args=_strings(container.get("args"), f"{here}.args"),
-                env=env,
-                gpus=_asked(container, here),
-            ),
-            container.get("restartPolicy") == "Always",
+        yield Container(
+            name=_text(container.get("name"), f"{here}.name"),
+            image=_text(container.get("image"), f"{here}.image"),
+            command=_strings(container.get("command"), f"{here}.command"),
+            args=_strings(container.get("args"), f"{here}.args"),
+            env=env,
+            gpus=_asked(container, here),
+            is_sidecar=container.get("restartPolicy") == "Always",
         )
 
 
 def _resources(value: Any, where: str) -> Iterator[tuple[Mapping[str, int], bool]]:
+    """Of each container, and whether it is a sidecar."""
     for number, container in enumerate(_objects(value, where)):
         yield _asked(container, f"{where}[{number}]"), container.get("restartPolicy") == "Always"
 

@@ -36,6 +36,8 @@ class Container:
     """Text of mounted files that are seen (a ConfigMap's), by path in the container."""
     gpus: Mapping[str, int] = field(default_factory=dict)
     """By resource (`nvidia.com/gpu`, `nvidia.com/mig-3g.20gb`, …): the request, which equals the limit."""
+    is_sidecar: bool = False
+    """An init container with `restartPolicy: Always`: it runs beside all that start after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,7 @@ class SeenPod:
 
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...] = ()
-    """Those that end before the others start."""
-    sidecars: tuple[Container, ...] = ()
-    """Init containers with `restartPolicy: Always`: they run beside the others."""
+    """In the order of their start."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     tolerates_cordon: bool = False

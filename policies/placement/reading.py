@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from policies.placement.annotations import annotated
 from policies.placement.command_line import UNREADABLE, Started, started_vllm
 from policies.placement.demand import GPU_RESOURCE, Container, PodDemand, SeenPod
 from policies.placement.models import ModelTable
+from policies.placement.requested import requested
 from policies.placement.vllm_options import Options, human_int, parse
 
 LWS_SIZE: Final = "leaderworkerset.sigs.k8s.io/size"
@@ -78,13 +79,9 @@ def read_demand(pod: SeenPod, models: ModelTable) -> PodDemand:
 
 
 def _gpus(pod: SeenPod, notes: _Notes) -> tuple[int, str]:
-    """As kube-scheduler counts: what runs together, or the largest init container, whichever is more."""
-    beside = _sum(pod.sidecars)
-    together = _sum((*pod.containers, *pod.sidecars))
-    for init in pod.init_containers:
-        for resource, count in init.gpus.items():
-            together[resource] = max(together.get(resource, 0), count + beside.get(resource, 0))
-    asked = sorted((resource, count) for resource, count in together.items() if count > 0)
+    start = ((container.gpus, container.is_sidecar) for container in pod.init_containers)
+    counts = requested((container.gpus for container in pod.containers), start)
+    asked = sorted((resource, count) for resource, count in counts.items() if count > 0)
     if not asked:
         return 0, GPU_RESOURCE
     # Whole GPUs sort before slices of them.
@@ -95,17 +92,10 @@ def _gpus(pod: SeenPod, notes: _Notes) -> tuple[int, str]:
     return count, resource
 
 
-def _sum(containers: Sequence[Container]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for container in containers:
-        for resource, count in container.gpus.items():
-            total[resource] = total.get(resource, 0) + count
-    return total
-
-
 def _starting(pod: SeenPod, notes: _Notes) -> tuple[Container, Started] | None:
     """The container that starts vLLM, one with GPUs before one without."""
-    found = [(c, s) for c in (*pod.containers, *pod.sidecars) if (s := started_vllm(c)) is not None]
+    sidecars = [container for container in pod.init_containers if container.is_sidecar]
+    found = [(c, s) for c in (*pod.containers, *sidecars) if (s := started_vllm(c)) is not None]
     found.sort(key=lambda pair: not any(pair[0].gpus.values()))
     with_gpus = [container.name for container, _ in found if any(container.gpus.values())]
     if len(with_gpus) > 1:

@@ -14,6 +14,8 @@ from cluster.gpu_objects import (
     seen_node,
     seen_pod,
 )
+from policies.placement.models import shipped_models
+from policies.placement.reading import read_demand
 
 GPU = "nvidia.com/gpu"
 
@@ -67,6 +69,15 @@ def test_a_pod_holds_what_runs_together_or_the_largest_step_of_its_start() -> No
     assert held(containers=[container()]) == {}
 
 
+def test_a_pod_asks_for_what_it_will_hold() -> None:
+    """A sidecar that starts after an init container does not run beside it."""
+    sidecar = container("1", restartPolicy="Always")
+    for start, gpus in (([container("2"), sidecar], 2), ([sidecar, container("2")], 3), ([sidecar], 2)):
+        asked = pod(container("1"), initContainers=start)
+        assert read_demand(seen_pod(asked), shipped_models()).gpus == gpus
+        assert held(containers=[container("1")], initContainers=start) == {GPU: gpus}
+
+
 def test_a_pod_holds_from_its_binding_to_its_end() -> None:
     asked = pod(container("2"))
     place = place_of(asked)
@@ -93,13 +104,13 @@ def test_a_pod_waits_unless_it_is_bound_or_gated() -> None:
 def test_the_words_of_every_container_are_kept() -> None:
     asked = pod(
         container("1", args=["--model", "m"], env=[{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"x": {}}}]),
-        initContainers=[container(), container(restartPolicy="Always")],
+        initContainers=[container(restartPolicy="Always"), container()],
         tolerations=[{"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}],
     )
     seen = seen_pod(asked)
     assert seen.containers[0].args == ("--model", "m")
     assert seen.containers[0].env == {"A": "1", "B": None}
-    assert (len(seen.init_containers), len(seen.sidecars)) == (1, 1)
+    assert [first.is_sidecar for first in seen.init_containers] == [True, False]
     assert seen.tolerates_cordon
 
 

@@ -100,14 +100,17 @@ def test_weights_are_counted_as_vllm_will_hold_them(args: tuple[str, ...], bits:
 
 
 def test_gpus_are_counted_as_kube_scheduler_counts_them() -> None:
-    """The largest init container, or all that runs together, whichever is more; sidecars run beside both."""
-    one = SeenPod(
-        containers=(container(LLAMA_8B, gpus=2), Container("metrics")),
-        init_containers=(container(gpus=3, name="warm", image="x"),),
-        sidecars=(container(gpus=1, name="side", image="x"),),
+    """What runs together, or the largest step of the start if that is more; a sidecar runs beside what follows it."""
+    warm = container(gpus=3, name="warm", image="x")
+    side = container(gpus=1, name="side", image="x", is_sidecar=True)
+    served = SeenPod(containers=(container(LLAMA_8B, gpus=2), Container("metrics")))
+    assert read_demand(replace(served, init_containers=(side, warm)), MODELS).gpus == 4
+    assert read_demand(replace(served, init_containers=(warm, side)), MODELS).gpus == 3
+    assert read_demand(replace(served, init_containers=(side,)), MODELS).gpus == 3
+    small = SeenPod(
+        containers=(container(LLAMA_8B, gpus=1),), init_containers=(replace(warm, gpus={GPU_RESOURCE: 2}), side)
     )
-    assert read_demand(one, MODELS).gpus == 4
-    assert read_demand(replace(one, init_containers=()), MODELS).gpus == 3
+    assert read_demand(small, MODELS).gpus == 2
 
 
 def test_slices_are_devices_of_their_own() -> None:
