@@ -75,6 +75,22 @@ def test_the_need_is_the_sum_of_its_parts() -> None:
     assert need.overhead == 2.5 * GIB
 
 
+def test_weights_that_stay_in_the_hosts_memory_take_none_of_a_gpus() -> None:
+    whole = memory_need(demand(LLAMA_8B), H100_BYTES, DEFAULT_SETTINGS).weights
+    part = memory_need(demand(LLAMA_8B, "--cpu-offload-gb", "4"), H100_BYTES, DEFAULT_SETTINGS).weights
+    assert whole is not None
+    assert part == whole - 4 * GIB
+    assert memory_need(demand(LLAMA_8B, "--cpu-offload-gb", "40"), H100_BYTES, DEFAULT_SETTINGS).weights == 0
+
+
+def test_ranks_that_share_a_sequence_hold_a_part_of_its_cache_each() -> None:
+    args = ("deepseek-ai/DeepSeek-V3", "-tp", "8", "--max-model-len", "131072")
+    whole = memory_need(demand(*args, gpus=8), H100_BYTES, DEFAULT_SETTINGS).sequence
+    part = memory_need(demand(*args, "-dcp", "4", gpus=8), H100_BYTES, DEFAULT_SETTINGS).sequence
+    assert whole is not None
+    assert part == whole / 4
+
+
 def test_a_smaller_gpu_is_asked_less_besides() -> None:
     asked = demand(LLAMA_8B)
     assert memory_need(asked, L4_BYTES, DEFAULT_SETTINGS).overhead == GIB

@@ -115,6 +115,12 @@ def test_a_pod_of_a_group_needs_its_part_only() -> None:
     assert any("is unknown" in note for note in judge(of_ray, node(H100, 8)).notes)
 
 
+def test_ranks_that_share_a_prompt_need_gpus_of_their_own() -> None:
+    args = (LLAMA_8B, "-tp", "2", "-pcp", "2", "--max-model-len", "8192")
+    assert judge(demand(*args, gpus=2), node(H100, 8)).reason is Reason.TOO_FEW_ASKED
+    assert judge(demand(*args, gpus=4), node(H100, 8)).fits
+
+
 @pytest.mark.parametrize(
     ("args", "env"),
     [
