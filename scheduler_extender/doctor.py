@@ -290,9 +290,11 @@ def policy_problems(policy: Json | None, nodes: list[Json]) -> Iterator[str]:
     outside = []
     for node in nodes:
         if CONTROL_PLANE in (node["metadata"].get("labels") or {}):
-            for address in (node.get("status") or {}).get("addresses") or ():
-                is_inside = any(ip_address(address["address"]) in ip_network(block, strict=False) for block in blocks)
-                if address.get("type") == "InternalIP" and not is_inside:
+            for told in (node.get("status") or {}).get("addresses") or ():
+                if told.get("type") != "InternalIP":
+                    continue  # a Hostname beside it is no address
+                address = ip_address(told["address"])
+                if not any(address in ip_network(block, strict=False) for block in blocks):
                     outside.append(str(node["metadata"]["name"]))
     if outside:
         named = _named(outside)

@@ -107,6 +107,18 @@ def test_a_policy_that_keeps_the_control_plane_out_is_told() -> None:
     assert list(policy_problems(None, [leader])) == []
 
 
+def test_names_among_the_addresses_of_a_control_plane_are_no_matter_of_a_policy() -> None:
+    policy = yaml.safe_load((MANIFESTS / "network-policy.yaml").read_text())
+    policy["spec"]["ingress"][0]["from"][1]["ipBlock"]["cidr"] = "10.1.0.0/16"
+    leader = node("leader", 0, {"node-role.kubernetes.io/control-plane": ""})
+    names = [{"type": "Hostname", "address": "leader"}, {"type": "ExternalDNS", "address": "leader.example.com"}]
+    leader["status"]["addresses"] = [*names, {"type": "InternalIP", "address": "10.1.0.5"}]
+    assert list(policy_problems(policy, [leader])) == []
+    leader["status"]["addresses"][-1]["address"] = "10.2.0.5"
+    (outside,) = policy_problems(policy, [leader])
+    assert "does not admit leader of the control plane" in outside
+
+
 def test_the_command_looks_at_what_it_is_given(tmp_path: Path) -> None:
     config = MANIFESTS / "second_scheduler" / "scheduler-config.yaml"
     path = written(tmp_path, node("gpu-a", taints=[{"key": "x"}]), pod("other"))
