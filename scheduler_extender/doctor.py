@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.errors import ClusterError
-from cluster.files import ConfigError, unreadable
+from cluster.files import ConfigError
 from cluster.findings import Findings
 from cluster.gpu_objects import Json, UnreadableObjectError, place_of, seen_node
 from cluster.placement import PlacementCluster
 from policies.placement.nodes import PRODUCT
-from scheduler_extender import inventory
+from scheduler_extender import inventory, scheduler_config
+from scheduler_extender.scheduler_config import SchedulerConfiguration
 
 IN_TREE_POINTS: Final = 1200
 """What the default in-tree scores reach together: weights of 12, 100 points each."""
@@ -51,10 +51,13 @@ async def examine(asked: Asked) -> Findings:
     report = Findings()
     schedulers: set[str] | None = None
     if asked.scheduler_config is not None:
-        config = _scheduler_config(asked.scheduler_config)
-        profiles = config.get("profiles") or [{}]
-        schedulers = {str(profile.get("schedulerName", "default-scheduler")) for profile in profiles}
-        problems = list(config_problems(config))
+        document = scheduler_config.read(asked.scheduler_config)
+        try:
+            config = scheduler_config.shaped(document)
+            schedulers = {profile.scheduler_name for profile in config.schedulers}
+            problems = list(config_problems(config))
+        except ConfigError as error:
+            problems = list(error.problems)
         _tell(report, str(asked.scheduler_config), problems)
         if not problems:
             report.ok(str(asked.scheduler_config), "nothing is wrong with it")
@@ -76,63 +79,45 @@ def _tell(report: Findings, about: str, problems: Iterable[str]) -> None:
 # -- the scheduler's configuration ---------------------------------------------------------------------------------
 
 
-def _scheduler_config(path: Path) -> dict[str, Any]:
-    """A KubeSchedulerConfiguration, or the one that a ConfigMap holds."""
-    try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        for document in documents:
-            if isinstance(document, dict) and document.get("kind") == "ConfigMap":
-                documents += [yaml.safe_load(text) for text in (document.get("data") or {}).values()]
-    except OSError as error:
-        raise ConfigError((f"--scheduler-config {unreadable(path, error)}",)) from error
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError) as error:
-        raise ConfigError((f"--scheduler-config {path}: is not YAML: {' '.join(str(error).split())}",)) from error
-    for document in documents:
-        if isinstance(document, dict) and document.get("kind") == "KubeSchedulerConfiguration":
-            return document
-    raise ConfigError((f"--scheduler-config {path}: holds no KubeSchedulerConfiguration: name the scheduler's file",))
-
-
-def config_problems(config: Mapping[str, Any]) -> Iterator[str]:
+def config_problems(config: SchedulerConfiguration) -> Iterator[str]:
     """What would keep the extender from being asked or heeded."""
-    extenders = [each for each in config.get("extenders") or () if isinstance(each, dict)]
-    ours = [each for each in extenders if each.get("filterVerb") == "filter"]
+    ours = [each for each in config.extenders if each.filter_verb == "filter"]
     if not ours:
         yield "no extender has filterVerb: filter, so none of ours is asked: add it under extenders"
         return
     for extender in ours:
-        where = f"extender {extender.get('urlPrefix', '')}"
-        points = OUR_POINTS * POINTS_A_SCORE * (extender.get("weight") or 0)
-        if not extender.get("prioritizeVerb"):
+        where = f"extender {extender.url_prefix}"
+        points = OUR_POINTS * POINTS_A_SCORE * extender.weight
+        if not extender.prioritize_verb:
             yield f"{where}: has no prioritizeVerb, so the best node is not preferred: write prioritizeVerb: prioritize"
         elif points <= IN_TREE_POINTS:
             yield (
-                f"{where}: weight {extender.get('weight') or 0} makes its best node {points} points, and in-tree "
+                f"{where}: weight {extender.weight} makes its best node {points} points, and in-tree "
                 f"scores reach {IN_TREE_POINTS}: write weight: 15"
             )
-        if not extender.get("preemptVerb"):
+        if not extender.preempt_verb:
             yield f"{where}: has no preemptVerb, so pods are evicted for nothing: write preemptVerb: preempt"
-        if not extender.get("nodeCacheCapable"):
+        if not extender.node_cache_capable:
             yield f"{where}: is sent whole nodes, 300 times as much: write nodeCacheCapable: true"
-        if not extender.get("managedResources"):
+        if not extender.managed_resources:
             yield f"{where}: is asked about every pod: write managedResources: [{{name: nvidia.com/gpu}}]"
-        elif any(resource.get("ignoredByScheduler") for resource in extender["managedResources"]):
+        elif any(resource.ignored_by_scheduler for resource in extender.managed_resources):
             yield f"{where}: ignoredByScheduler leaves counting to us, and we leave it to the scheduler: take it out"
-        tls = extender.get("tlsConfig") or {}
-        is_https = extender.get("enableHTTPS") or str(extender.get("urlPrefix", "")).startswith("https:")
+        tls = extender.tls_config
+        is_https = extender.enable_https or extender.url_prefix.startswith("https:")
         if not is_https:
             yield f"{where}: is asked in plain HTTP: write enableHTTPS: true and tlsConfig with a caFile"
-        elif tls.get("insecure") or not (tls.get("caFile") or tls.get("caData")):
+        elif tls.insecure or not (tls.ca_file or tls.ca_data):
             yield f"{where}: its certificate is not verified: write tlsConfig: {{caFile: …}}"
-        if extender.get("ignorable"):
+        if extender.ignorable:
             yield f"{where}: is ignorable: while it does not answer, GPU pods land anywhere"
-    everywhere = config.get("percentageOfNodesToScore")
-    for profile in config.get("profiles") or [{}]:
-        if profile.get("percentageOfNodesToScore", everywhere) != 100:
-            name = profile.get("schedulerName", "default-scheduler")
+    everywhere = config.percentage_of_nodes_to_score
+    for profile in config.schedulers:
+        own = profile.percentage_of_nodes_to_score
+        if (everywhere if own is None else own) != 100:
             yield (
-                f"profile {name}: of more than 100 nodes it looks at a sample, which may be refused as a whole: "
-                "write percentageOfNodesToScore: 100"
+                f"profile {profile.scheduler_name}: of more than 100 nodes it looks at a sample, which may be refused "
+                "as a whole: write percentageOfNodesToScore: 100"
             )
 
 

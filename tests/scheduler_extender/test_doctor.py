@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import preheat
 from scheduler_extender.doctor import config_problems, metrics_problems, node_problems, pod_problems, policy_problems
+from scheduler_extender.scheduler_config import shaped
 from tests.scheduler_extender.test_manifests import MANIFESTS, shipped_configs
 from tests.scheduler_extender.worlds import Served, knowing, names_question, node, pod, written
 
@@ -26,7 +27,7 @@ def changed(**fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("config", shipped_configs())
 def test_nothing_is_wrong_with_what_is_shipped(config: Any) -> None:
-    assert list(config_problems(config)) == []
+    assert list(config_problems(shaped(config))) == []
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,88 @@ def test_nothing_is_wrong_with_what_is_shipped(config: Any) -> None:
     ],
 )
 def test_each_mistake_of_a_configuration_is_named(config: Any, said: str) -> None:
-    (problem,) = config_problems(config)
+    (problem,) = config_problems(shaped(config))
     assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            changed(managedResources=["nvidia.com/gpu"]),
+            'extenders[0].managedResources[0] is "nvidia.com/gpu", where kube-scheduler reads an object: write one',
+        ),
+        (changed(weight="15"), 'extenders[0].weight is "15", where kube-scheduler reads a whole number: write one'),
+        (changed(tlsConfig=True), "extenders[0].tlsConfig is true, where kube-scheduler reads an object: write one"),
+        (
+            changed(ignorable="no"),
+            'extenders[0].ignorable is "no", where kube-scheduler reads true or false: write one',
+        ),
+        (changed(urlPrefix=[]), "extenders[0].urlPrefix is a list, where kube-scheduler reads a text: write one"),
+        ({**changed(), "profiles": {}}, "profiles is an object, where kube-scheduler reads a list: write one"),
+        ({**changed(), "profiles": [None]}, "profiles[0] is null, where kube-scheduler reads an object: write one"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_named_as_the_mistake_that_it_is(config: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "scheduler-config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(preheat.main, ["doctor", "extender", "--scheduler-config", str(path)])
+    assert result.output == f"fail  {path}: {said}\n"
+
+
+def test_what_is_null_is_as_if_it_were_not_written() -> None:
+    weightless = changed(weight=None, tlsConfig={"caFile": "x", "insecure": None}, ignorable=None)
+    (problem,) = config_problems(shaped({**weightless, "percentageOfNodesToScore": 100, "profiles": None}))
+    assert "weight 0 makes its best node 0 points" in problem
+
+
+WRONG: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    3,
+    -1.5,
+    "text",
+    "",
+    [],
+    [None],
+    [3],
+    ["text"],
+    [[]],
+    [{}],
+    {},
+    {"a": "text"},
+    {3: [None]},
+)
+"""One of each kind; every field of the file is wrong with most of them."""
+
+
+def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value of a document."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, part in parts for place in ((*here, key), *places(part, (*here, key)))]
+
+
+CONFIG_MAP = yaml.safe_load((MANIFESTS / "second_scheduler" / "scheduler-config.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [(each, place) for each in (changed(), CONFIG_MAP) for place in places(each)],
+    ids=lambda part: ".".join(map(str, part)) if isinstance(part, tuple) else part["kind"],
+)
+def test_no_field_of_any_kind_gets_a_traceback(document: Any, place: tuple[Any, ...], tmp_path: Path) -> None:
+    path = tmp_path / "scheduler-config.yaml"
+    for wrong in WRONG:
+        mistaken = copy.deepcopy(document)
+        at = mistaken
+        for step in place[:-1]:
+            at = at[step]
+        at[place[-1]] = wrong
+        path.write_text(yaml.safe_dump(mistaken))
+        result = CliRunner().invoke(preheat.main, ["doctor", "extender", "--scheduler-config", str(path)])
+        assert isinstance(result.exception, SystemExit | None), (wrong, result.exception)
+        assert str(path) in result.output
+        assert "has no attribute" not in result.output
 
 
 def test_an_extender_that_nobody_asks_says_so() -> None:
