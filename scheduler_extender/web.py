@@ -25,6 +25,8 @@ from scheduler_extender.wire import NoAnswerError, Reply, Verb
 LARGEST_BODY_BYTES: Final = 200_000_000
 BODY_SECONDS: Final = 30.0
 """A body that takes longer to come than any scheduler waits keeps the others from being read."""
+ANSWER_SECONDS: Final = 10.0
+"""For whole nodes to be read by who asked; longer than kube-scheduler waits for all of a question by default, 5 s."""
 WRITTEN_AT_ONCE_BYTES: Final = 1 << 18
 GIVE_WAY_SECONDS: Final = 0.0005
 """About as long as the answer to a question by name takes."""
@@ -44,11 +46,13 @@ class Pages:
         explain: Explain,
         *,
         largest_body_bytes: int = LARGEST_BODY_BYTES,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._answers = answers
         self._telemetry = telemetry
         self._explain = explain
         self._largest_body_bytes = largest_body_bytes
+        self._answer_seconds = answer_seconds
         self._one_large_at_a_time = asyncio.Lock()
         self._at_work = 0
         """Questions that the loop is answering."""
@@ -199,14 +203,22 @@ class Pages:
                 return wire.preempted({})
 
     async def _written(self, verb: Verb, request: web.Request, reply: Reply) -> web.StreamResponse:
-        """The reply; a scheduler that no longer waits for it, having asked for too long, is no failure of ours."""
+        """The reply; a scheduler that no longer waits for it, having asked for too long, is no failure of ours.
+
+        One that reads it too slowly is cut off, since the next question for whole nodes waits until this is written.
+        """
         if len(reply) == 1:
             return _response(reply)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.content_length = sum(map(len, reply))
         try:
-            await response.prepare(request)
-            await self._in_pieces(response, reply)
+            async with asyncio.timeout(self._answer_seconds):
+                await response.prepare(request)
+                await self._in_pieces(response, reply)
+        except TimeoutError:
+            self._telemetry.unanswered.labels(verb, "not-read").inc()
+            if request.transport is not None:
+                request.transport.abort()  # to close it would keep in memory what is written until it is read
         except ConnectionError:
             self._telemetry.unanswered.labels(verb, "hung-up").inc()
         return response
