@@ -46,16 +46,18 @@ class Pages:
         explain: Explain,
         *,
         largest_body_bytes: int = LARGEST_BODY_BYTES,
+        body_seconds: float = BODY_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._answers = answers
         self._telemetry = telemetry
         self._explain = explain
         self._largest_body_bytes = largest_body_bytes
+        self._body_seconds = body_seconds
         self._answer_seconds = answer_seconds
         self._one_large_at_a_time = asyncio.Lock()
-        self._at_work = 0
-        """Questions that the loop is answering."""
+        self._at_work = False
+        """Whether the loop is judging: not while it waits for anything, a body that never comes among them."""
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="whole-nodes")
 
     def application(self) -> web.Application:
@@ -95,11 +97,7 @@ class Pages:
             asked_at.set(time.time())
             length = request.content_length
             if length is not None and length <= wire.LARGEST_BUILT_BYTES:
-                self._at_work += 1
-                try:
-                    response = await self._small(verb, request)
-                finally:
-                    self._at_work -= 1
+                response = await self._small(verb, request)
             else:
                 response = await self._large(verb, request)
             seconds.observe(time.perf_counter() - began)
@@ -109,10 +107,11 @@ class Pages:
 
     async def _small(self, verb: Verb, request: web.Request) -> web.StreamResponse:
         try:
-            body = await request.read()
-            fields = wire.fields_of(body)
-            if fields.get("nodes") is None or verb is Verb.PREEMPT:
-                return _response(self._of_fields(verb, fields))
+            async with asyncio.timeout(self._body_seconds):
+                body = await request.read()
+            reply = self._on_the_loop(verb, body)
+            if reply is not None:
+                return _response(reply)
         except Exception as error:
             return _response(self._said(verb, error))
         async with self._one_large_at_a_time:
@@ -121,12 +120,12 @@ class Pages:
     async def _large(self, verb: Verb, request: web.Request) -> web.StreamResponse:
         async with AsyncExitStack() as until_written:
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                async with asyncio.timeout(self._body_seconds):
                     body = await self._body(request, until_written)
                 if len(body) <= wire.LARGEST_BUILT_BYTES:
-                    fields = wire.fields_of(body)
-                    if fields.get("nodes") is None or verb is Verb.PREEMPT:
-                        return _response(self._of_fields(verb, fields))
+                    answered = self._on_the_loop(verb, body)
+                    if answered is not None:
+                        return _response(answered)
                     await until_written.enter_async_context(self._one_large_at_a_time)
                 reply = await self._beside_the_loop(verb, body)
             except Exception as error:
@@ -153,6 +152,15 @@ class Pages:
             "too-large",
             f"the request is larger than {self._largest_body_bytes / 1e6:g} MB: set nodeCacheCapable to true",
         )
+
+    def _on_the_loop(self, verb: Verb, body: Text) -> Reply | None:
+        """The answer to a small question; None where whole nodes are to be judged, which is done beside the loop."""
+        self._at_work = True
+        try:
+            fields = wire.fields_of(body)
+            return self._of_fields(verb, fields) if fields.get("nodes") is None or verb is Verb.PREEMPT else None
+        finally:
+            self._at_work = False
 
     def _of_fields(self, verb: Verb, fields: dict[str, Any]) -> Reply:
         match verb:
@@ -187,7 +195,7 @@ class Pages:
         if isinstance(error, NoAnswerError):
             known = error
         elif isinstance(error, TimeoutError):
-            known = NoAnswerError("too-slow", f"the request did not come whole within {BODY_SECONDS:g} s")
+            known = NoAnswerError("too-slow", f"the request did not come whole within {self._body_seconds:g} s")
         elif isinstance(error, web.HTTPRequestEntityTooLarge | web.RequestPayloadError | ConnectionError):
             known = NoAnswerError("not-whole", "the request did not come whole")
         else:

@@ -13,8 +13,9 @@ import pytest
 
 from cluster.pages import listen
 from scheduler_extender.service import Extender
-from scheduler_extender.web import Pages
-from tests.scheduler_extender.worlds import Json, knowing, node, nodes_question, pod
+from scheduler_extender.web import GIVE_WAY_SECONDS, Pages
+from scheduler_extender.wire import Question, Reply
+from tests.scheduler_extender.worlds import Json, knowing, names_question, node, nodes_question, pod
 from tests.stand_ins.waiting import until
 
 
@@ -40,6 +41,10 @@ class Asked:
         writer.write(head.encode() + body)
         await writer.drain()
         return writer
+
+    def questions(self) -> float:
+        """To filter, heads of which have come."""
+        return float(next(iter(self.extender.telemetry.questions.labels("filter").collect())).samples[0].value)
 
     def unanswered(self, reason: str) -> float:
         """Questions to filter."""
@@ -70,3 +75,42 @@ async def test_who_does_not_read_an_answer_keeps_nobody_from_theirs(caplog: pyte
         assert extender.unanswered("not-read") == 1
         hanging.close()
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_question_that_is_half_sent_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    async with asked() as extender:
+        half = await extender.begin(b"{", length=100)
+        await until(lambda: extender.questions() == 1)
+        monkeypatch.setattr("scheduler_extender.web.time.sleep", slept.append)
+        answer = await extender.post("/filter", nodes_question(pod("asking"), node("new")))
+        assert answer["Nodes"]["items"] == [node("new")]
+        assert slept == []
+        half.close()
+
+
+async def test_a_question_that_never_comes_whole_is_answered_nonetheless() -> None:
+    async with asked(body_seconds=0.01) as extender:
+        half = await extender.begin(b"{", length=100)
+        await until(lambda: extender.unanswered("too-slow") == 1)
+        half.close()
+
+
+async def test_whole_nodes_give_way_only_while_a_name_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the thread beside the loop, which here speaks in the midst of the other's judgement."""
+    slept: list[float] = []
+    monkeypatch.setattr("scheduler_extender.web.time.sleep", slept.append)
+    async with asked() as extender:
+        extender.pages._give_way()
+        assert slept == []
+        judged = extender.extender.answers.filter
+
+        def interrupted(question: Question) -> Reply:
+            extender.pages._give_way()
+            return judged(question)
+
+        monkeypatch.setattr(extender.extender.answers, "filter", interrupted)
+        await extender.post("/filter", names_question(pod("asking"), "gpu-a"))
+        assert slept == [GIVE_WAY_SECONDS]
+        extender.pages._give_way()
+        assert slept == [GIVE_WAY_SECONDS]
