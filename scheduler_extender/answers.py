@@ -30,11 +30,13 @@ UNKNOWN_NODE: Final = Verdict(reason=Reason.NODE_UNKNOWN)
 class Answers:
     """What is said of nodes, from the facts of one source or from the question itself."""
 
-    def __init__(self, facts: Facts, telemetry: Telemetry) -> None:
+    def __init__(self, facts: Facts, telemetry: Telemetry, *, has_source: bool = False) -> None:
         self._facts = facts
         self._telemetry = telemetry
+        self.has_source = has_source
+        """Whether anything shows nodes and pods; without it whole nodes are judged by the question alone."""
         self.whole = False
-        """Whether the source has shown all nodes and pods; before that no node is judged by its name."""
+        """Whether the source has shown all nodes and pods; before that no node is judged."""
 
     def filter(self, question: Question) -> Reply:
         """By name."""
@@ -131,6 +133,8 @@ class Answers:
         except UnreadableObjectError as error:
             named = [node.name for node in nodes]
             raise NoAnswerError("pod", f"the Pod cannot be read: {error}", named) from error
+        if demand.gpus and self.has_source:
+            self._expect_whole([node.name for node in nodes])  # else pods not seen yet would leave every GPU free
         settings, of_class = self._facts.board.settings, dict[NodeFacts, Verdict]()
         verdicts: dict[str, Verdict] = {}
         for node in nodes:

@@ -68,7 +68,8 @@ class Extender:
         self.board = Board(configuration.settings.placement, admitted=self._admitted)
         self.facts = Facts(self.board, Demands(configuration.models), configuration.products)
         self.facts.changed = self._settle_soon
-        self.answers = Answers(self.facts, telemetry)
+        has_source = cluster is not None or inventory_file is not None
+        self.answers = Answers(self.facts, telemetry, has_source=has_source)
         self.toucher: Toucher | None = None
         if cluster is not None:
             touch = cluster.touch if inventory_file is None else _touch_whatever_version(cluster)

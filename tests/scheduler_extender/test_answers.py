@@ -40,6 +40,11 @@ def scored(extender: Extender, asking: Json, *names: str) -> dict[str, int]:
     return {each["Host"]: each["Score"] for each in answered(extender.answers.prioritize(question))}
 
 
+def scored_whole(extender: Extender, asking: Json, *nodes: Json) -> dict[str, int]:
+    question = wire.question_in(orjson.dumps(nodes_question(asking, *nodes)))
+    return {each["Host"]: each["Score"] for each in answered(extender.answers.prioritize_nodes(question))}
+
+
 def offered(extender: Extender, asking: Json, victims: Json) -> list[str]:
     meta = {name: {"Pods": [{"UID": uid} for uid in uids], "NumPDBViolations": 1} for name, uids in victims.items()}
     question = wire.preempt_question({"pod": asking, "nodenametometavictims": meta})
@@ -65,7 +70,7 @@ def test_a_model_that_does_not_fit_is_refused_and_one_that_is_larger_than_the_pa
 
 def test_a_pod_without_gpus_passes_everywhere_even_before_anything_is_known() -> None:
     extender = knowing()
-    extender.answers.whole = False
+    extender.answers.whole, extender.answers.has_source = False, True
     asking = pod("asking", 0, args=[])
     assert filtered(extender, asking, "who", "knows")["NodeNames"] == ["who", "knows"]
     assert scored(extender, asking, "who", "knows") == {"who": 0, "knows": 0}
@@ -73,7 +78,7 @@ def test_a_pod_without_gpus_passes_everywhere_even_before_anything_is_known() ->
     assert offered(extender, asking, {"who": ["a"]}) == ["who"]
 
 
-def test_nothing_is_judged_by_name_before_all_is_known() -> None:
+def test_nothing_is_judged_before_all_is_known() -> None:
     extender = knowing(LINKED)
     extender.answers.whole = False
     for ask in (filtered, scored):
@@ -81,7 +86,22 @@ def test_nothing_is_judged_by_name_before_all_is_known() -> None:
             ask(extender, pod("asking"), "linked")
     with pytest.raises(wire.NoAnswerError):
         offered(extender, pod("asking"), {"linked": ["a"]})
-    assert len(filtered_whole(extender, pod("asking"), LINKED)["Nodes"]["items"]) == 1
+
+
+def test_whole_nodes_are_not_judged_either_while_pods_on_them_may_not_be_known_yet() -> None:
+    extender = knowing(LINKED)
+    extender.answers.whole, extender.answers.has_source = False, True
+    for judge_whole in (filtered_whole, scored_whole):
+        with pytest.raises(wire.NoAnswerError, match="does not know all nodes and pods yet") as refused:
+            judge_whole(extender, pod("asking"), LINKED)
+        assert (refused.value.kind, refused.value.names) == ("not-ready", ("linked",))
+
+
+def test_without_a_source_whole_nodes_are_judged_by_the_question_alone() -> None:
+    extender = knowing()
+    extender.answers.whole = False
+    assert filtered_whole(extender, pod("asking", 4), LINKED)["Nodes"]["items"] == [LINKED]
+    assert scored_whole(extender, pod("asking", 4), LINKED) == {"linked": 10}
 
 
 def test_gpus_that_bound_pods_hold_are_not_free_until_they_end() -> None:
@@ -98,9 +118,6 @@ def test_a_whole_node_is_judged_as_shown_less_what_is_known_to_be_held_on_it() -
     thought["metadata"]["uid"] = "of an autoscaler's template"
     assert filtered_whole(extender, pod("asking", 4), LINKED)["FailedNodes"] == {"linked": "too few free GPUs"}
     assert filtered_whole(extender, pod("asking", 4), thought)["Nodes"]["items"] == [thought]
-    nobody = knowing()
-    nobody.answers.whole = False
-    assert filtered_whole(nobody, pod("asking", 4), LINKED)["Nodes"]["items"] == [LINKED]
 
 
 def test_nothing_is_remembered_of_a_question() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from cluster.gpu_objects import TOUCHED
 from cluster.pages import listen
@@ -18,7 +19,8 @@ from cluster.placement import PlacementCluster
 from scheduler_extender.config import load
 from scheduler_extender.service import Extender
 from scheduler_extender.telemetry import Telemetry
-from tests.scheduler_extender.test_answers import filtered
+from scheduler_extender.wire import NoAnswerError
+from tests.scheduler_extender.test_answers import filtered, filtered_whole
 from tests.scheduler_extender.worlds import L40S, Json, inventory, node, pod, written
 from tests.stand_ins.fixtures import api, few_authorities
 from tests.stand_ins.kubernetes import QUICK, Fault, KubernetesStandIn
@@ -75,9 +77,12 @@ async def test_it_is_ready_once_nodes_and_pods_are_known(api: KubernetesStandIn,
     async with watching(api, tmp_path) as extender:
         await until(lambda: "gpu-a" in extender.facts.nodes)
         assert not extender.answers.whole
+        with pytest.raises(NoAnswerError, match="does not know all nodes and pods yet"):
+            filtered_whole(extender, pod("asking"), node("gpu-a"))
         fault.times = 0
         await until(lambda: extender.answers.whole)
         assert filtered(extender, pod("asking"), "gpu-a")["FailedNodes"] == {"gpu-a": "too few free GPUs"}
+        assert filtered_whole(extender, pod("asking"), node("gpu-a"))["Nodes"]["items"] == []
 
 
 async def test_changes_are_taken_in_also_over_an_expired_watch(api: KubernetesStandIn, tmp_path: Path) -> None:
