@@ -12,6 +12,7 @@ from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
 from cluster.gpu_objects import Json, UnreadableObjectError
 from cluster.placement import PlacementCluster
+from cluster.watch import Watch
 from policies.gpu_memory import GIB
 from policies.placement.demand import PodDemand
 from policies.placement.policy import judge, scores
@@ -22,7 +23,7 @@ from scheduler_extender.board import Board
 from scheduler_extender.config import load
 from scheduler_extender.demands import Demands
 from scheduler_extender.explain import said_of
-from scheduler_extender.facts import Facts
+from scheduler_extender.facts import Facts, KnownNode, KnownPod, Unreadable
 
 NODES_NAMED = 3
 
@@ -37,7 +38,7 @@ async def explain_pod(
     try:
         if inventory_file is None:
             cluster = await PlacementCluster.connect(kubeconfig, context)
-            watches = (
+            watches: tuple[Watch[KnownNode | Unreadable], Watch[KnownPod | Unreadable]] = (
                 cluster.watch_nodes(facts.read_node, facts.put_node),
                 cluster.watch_pods(facts.read_pod, facts.put_pod),
             )

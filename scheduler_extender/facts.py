@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from cluster.gpu_objects import Identity, Json, Place, UnreadableObjectError, identity, place_of, seen_node, seen_pod
 from policies.placement.demand import PodDemand, SeenPod
@@ -18,6 +18,8 @@ from policies.placement.products import ProductTable
 from policies.placement.supply import NodeFacts, SeenNode
 from scheduler_extender.board import Board
 from scheduler_extender.demands import Demands
+
+T = TypeVar("T")
 
 RECENT_SECONDS: Final = 30.0
 """How far our watch of nodes may have been behind the scheduler's when it was answered."""
@@ -42,6 +44,11 @@ class KnownPod:
     """Kept of those that wait: another table of models makes another demand of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In the place of an object that could not be read: it is there, and not regarded."""
+
+
 class Facts:
     """Nodes and pods of one source, and the board that is kept by them."""
 
@@ -51,8 +58,8 @@ class Facts:
         self.nodes: dict[str, KnownNode] = {}
         """Replaced and never changed: another thread may read one while it is."""
         self.pods: dict[str, KnownPod] = {}
-        self.unreadable: Counter[str] = Counter()
-        """Objects that could not be read and are not regarded, by kind."""
+        self.unreadable: set[str] = set()
+        """Nodes by name and pods by "namespace/name" that could not be read as they are now."""
         self.changed: Callable[[], None] = lambda: None
         """Called when something is to be settled."""
         self.waiting: dict[str, KnownPod] = {}
@@ -65,14 +72,13 @@ class Facts:
 
     # -- what a source says -------------------------------------------------------------------------------
 
-    def read_node(self, node: Json) -> KnownNode | None:
+    def read_node(self, node: Json) -> KnownNode | Unreadable:
         try:
             return KnownNode(identity(node).uid, seen_node(node))
         except UnreadableObjectError:
-            self.unreadable["node"] += 1
-            return None
+            return Unreadable()
 
-    def read_pod(self, pod: Json) -> KnownPod | None:
+    def read_pod(self, pod: Json) -> KnownPod | Unreadable | None:
         """None for a pod that neither holds GPUs nor waits for any."""
         try:
             place = place_of(pod)
@@ -81,17 +87,18 @@ class Facts:
             seen = seen_pod(pod)
             return KnownPod(identity(pod), place, self.demands.of_seen(seen), seen if place.waiting else None)
         except UnreadableObjectError:
-            self.unreadable["pod"] += 1
-            return None
+            return Unreadable()
 
-    def put_node(self, name: str, node: KnownNode | None) -> None:
+    def put_node(self, name: str, node: KnownNode | Unreadable | None) -> None:
+        node = self._readable(name, node)
         if node is None:
             self.nodes.pop(name, None)
         else:
             self.nodes[name] = node
         self._touch(name)
 
-    def put_pod(self, key: str, pod: KnownPod | None) -> None:
+    def put_pod(self, key: str, pod: KnownPod | Unreadable | None) -> None:
+        pod = self._readable(key, pod)
         before = self.pods.pop(key, None)
         self.waiting.pop(key, None)
         if before is not None:
@@ -169,6 +176,13 @@ class Facts:
         return Counter(size for pod in self.pods.values() if (size := pod.demand.tensor_parallel) is not None)
 
     # -- how ------------------------------------------------------------------------------------------------
+
+    def _readable(self, key: str, thing: T | Unreadable | None) -> T | None:
+        if isinstance(thing, Unreadable):
+            self.unreadable.add(key)
+            return None
+        self.unreadable.discard(key)
+        return thing
 
     def _touch(self, name: str) -> None:
         self._dirty.add(name)

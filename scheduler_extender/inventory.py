@@ -98,7 +98,7 @@ def show(inventory: Inventory, facts: Facts) -> None:
         facts.put_node(name, None)
     for name, node in inventory.nodes.items():
         facts.put_node(name, node)
-    for key in facts.pods.keys() - inventory.pods.keys():
+    for key in (facts.pods.keys() | facts.unreadable) - inventory.pods.keys():
         facts.put_pod(key, None)
     for key, pod in inventory.pods.items():
         facts.put_pod(key, facts.read_pod(pod))

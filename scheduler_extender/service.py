@@ -20,6 +20,7 @@ from cluster.files import ConfigError
 from cluster.gpu_objects import Identity, Json, UnreadableObjectError
 from cluster.placement import PlacementCluster
 from cluster.tls import Tls
+from cluster.watch import Watch
 from policies.placement.demand import PodDemand
 from scheduler_extender import inventory
 from scheduler_extender.answers import Answers
@@ -27,7 +28,7 @@ from scheduler_extender.board import Board
 from scheduler_extender.config import Configuration, load
 from scheduler_extender.demands import Demands
 from scheduler_extender.explain import explanation
-from scheduler_extender.facts import Facts, KnownPod
+from scheduler_extender.facts import Facts, KnownNode, KnownPod, Unreadable
 from scheduler_extender.mix import learnt_mix
 from scheduler_extender.telemetry import Telemetry
 from scheduler_extender.touching import Touch, Toucher
@@ -99,7 +100,7 @@ class Extender:
     # -- the cluster ----------------------------------------------------------------------------------------
 
     async def _watch(self, cluster: PlacementCluster) -> None:
-        watches = (
+        watches: tuple[Watch[KnownNode | Unreadable], Watch[KnownPod | Unreadable]] = (
             cluster.watch_nodes(self.facts.read_node, self.facts.put_node),
             cluster.watch_pods(self.facts.read_pod, self.facts.put_pod),
         )
@@ -281,7 +282,7 @@ class Extender:
             ("node_classes", "Different ones among them", len(set(self.board.nodes.values()))),
             ("pods", "Pods known that hold GPUs or wait for some", len(self.facts.pods)),
             ("pods_waiting", "Those that wait", len(self.facts.waiting)),
-            ("objects_unreadable", "Nodes and pods that could not be read", sum(self.facts.unreadable.values())),
+            ("objects_unreadable", "Nodes and pods that cannot be read as they are now", len(self.facts.unreadable)),
         ]
         if self._cluster is not None:
             counters = self._cluster.counters

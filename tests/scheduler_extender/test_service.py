@@ -112,7 +112,43 @@ async def test_objects_that_cannot_be_read_stop_nothing(api: KubernetesStandIn, 
         answer = filtered(extender, pod("asking"), "odd", "gpu-a")
         assert answer["NodeNames"] == ["gpu-a"]
         assert answer["FailedNodes"] == {"odd": "node is not known to the extender"}
-        assert extender.facts.unreadable["node"] == 1
+
+
+async def test_an_object_that_cannot_be_read_counts_once_until_it_is_mended_or_gone(
+    api: KubernetesStandIn, tmp_path: Path
+) -> None:
+    odd, other = node("odd"), pod("other")
+    odd["status"]["allocatable"]["nvidia.com/gpu"] = "many"
+    other["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "many"
+    api.put(odd, other)
+    async with watching(api, tmp_path) as extender:
+
+        def unreadable() -> float:
+            return next(value for name, _, value in extender._numbers() if name == "objects_unreadable")
+
+        await until(lambda: extender.answers.whole and api.open_watches == 2)
+        assert unreadable() == 2
+        for number in range(3):
+            odd["metadata"]["labels"]["seen"] = str(number)
+            api.put(odd)
+        api.put(node("gpu-a"))
+        await until(lambda: "gpu-a" in extender.facts.nodes)
+        assert unreadable() == 2
+        api.put(node("odd"))
+        await until(lambda: "odd" in extender.facts.nodes)
+        assert unreadable() == 1
+        api.remove(other)
+        await until(lambda: unreadable() == 0)
+
+
+async def test_a_pod_that_cannot_be_read_counts_until_the_inventory_is_without_it(tmp_path: Path) -> None:
+    other = pod("other")
+    other["spec"]["containers"][0]["args"] = [3]
+    path = written(tmp_path, node("gpu-a"), other)
+    async with reading(path) as extender:
+        assert extender.facts.unreadable == {"inference/other"}
+        rewrite(path, inventory(node("gpu-a")))
+        await until(lambda: not extender.facts.unreadable)
 
 
 async def test_any_pod_of_the_cluster_is_explained_as_it_is_now(api: KubernetesStandIn, tmp_path: Path) -> None:
