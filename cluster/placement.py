@@ -7,9 +7,11 @@ nodes of 14 kB must not be held for the ten fields that anybody asks for.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -24,6 +26,19 @@ T = TypeVar("T")
 
 NODES_A_PAGE = 100
 """Nodes are large: so many take as long to parse as a request may wait for the event loop."""
+
+_LABEL: Final = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_POD: Final = re.compile(rf"(?=[^/]{{1,63}}/.{{1,253}}$)({_LABEL})/({_LABEL}(?:\.{_LABEL})*)")
+
+
+def pod_named(text: str) -> tuple[str, str] | None:
+    """Namespace and name of NAMESPACE/NAME; None where Kubernetes would let no pod be called so."""
+    found = _POD.fullmatch(text)
+    return (found[1], found[2]) if found else None
+
+
+def _pod_path(namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
 
 
 def nodes_watch(
@@ -108,7 +123,7 @@ class PlacementCluster:
     async def pod(self, namespace: str, name: str) -> Json:
         """The pod as it is now; RefusedError where it is not there, NotObservedError where nobody answers."""
         try:
-            return await self._api.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+            return await self._api.call("GET", _pod_path(namespace, name))
         except StatusError as error:
             raise meaning(error, f"pod {namespace}/{name}") from error
 
@@ -130,7 +145,7 @@ class PlacementCluster:
         metadata: dict[str, Any] = {"annotations": {TOUCHED: when}}
         if pod.resource_version:
             metadata["resourceVersion"] = pod.resource_version
-        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        path = _pod_path(pod.namespace, pod.name)
         try:
             await self._api.call("PATCH", path, body={"metadata": metadata}, content_type=MERGE_PATCH)
         except StatusError as error:

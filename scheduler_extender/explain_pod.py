@@ -11,7 +11,7 @@ import yaml
 from cluster.errors import ClusterError
 from cluster.files import ConfigError, unreadable
 from cluster.gpu_objects import Json, UnreadableObjectError
-from cluster.placement import PlacementCluster
+from cluster.placement import PlacementCluster, pod_named
 from cluster.watch import Watch
 from policies.gpu_memory import GIB
 from policies.placement.demand import PodDemand
@@ -64,11 +64,11 @@ async def _pod_in(pod: str, where: PlacementCluster | Mapping[str, Json]) -> Jso
     """Of a file, of the cluster, or of the inventory."""
     if _is_file(pod):
         return _pod_of(Path(pod))
-    namespace, separator, name = pod.partition("/")
-    if not separator or not namespace or not name or "/" in name:
+    named = pod_named(pod)
+    if named is None:
         raise ConfigError((f"{pod}: name a file with a pod, or one of the cluster as NAMESPACE/NAME",))
     if isinstance(where, PlacementCluster):
-        return await where.pod(namespace, name)
+        return await where.pod(*named)
     if pod not in where:
         raise ConfigError((f"{pod}: no pod with GPUs of this name is in the inventory: check the name",))
     return where[pod]

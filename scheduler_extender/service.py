@@ -18,7 +18,7 @@ from aiohttp import web
 from cluster.errors import ClusterError, RefusedError
 from cluster.files import ConfigError
 from cluster.gpu_objects import Identity, Json, UnreadableObjectError
-from cluster.placement import PlacementCluster
+from cluster.placement import PlacementCluster, pod_named
 from cluster.tls import Tls
 from cluster.watch import Watch
 from policies.placement.demand import PodDemand
@@ -263,9 +263,11 @@ class Extender:
         return value
 
     async def _named_pod(self, request: web.Request) -> Json:
-        namespace, separator, name = request.query.get("pod", "").partition("/")
-        if not separator or not namespace or not name or "/" in name:
-            raise _NoPodError(400, "name the pod: /explain?pod=NAMESPACE/NAME, or POST it")
+        named = pod_named(request.query.get("pod", ""))
+        if named is None:
+            said = "pod must be NAMESPACE/NAME, both as Kubernetes takes them"
+            raise _NoPodError(400, f"{said}: ask /explain?pod=NAMESPACE/NAME, or POST the pod itself")
+        namespace, name = named
         if self._inventory_file is not None:
             found = (await asyncio.to_thread(inventory.read, self._inventory_file)).pods.get(f"{namespace}/{name}")
             if found is None:

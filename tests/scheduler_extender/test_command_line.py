@@ -109,6 +109,7 @@ def test_explain_pod_names_what_would_make_a_model_fit(tmp_path: Path) -> None:
     [
         ("none.yaml", "none.yaml: does not exist"),
         ("nothing", "name a file with a pod, or one of the cluster as NAMESPACE/NAME"),
+        ("inference/?watch=1", "name a file with a pod, or one of the cluster as NAMESPACE/NAME"),
         ("inference/nobody", "no pod with GPUs of this name is in the inventory"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cluster.errors import RefusedError
 from cluster.gpu_objects import TOUCHED
 from cluster.pages import listen
 from cluster.placement import PlacementCluster
@@ -173,6 +174,38 @@ async def test_any_pod_of_the_cluster_is_explained_as_it_is_now(api: KubernetesS
             assert 'pods "nobody" not found' in told["error"]
         finally:
             await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *("", "inference", "inference/", "/waits", "inference/waits/log", "inference/?watch=1"),
+        *("inference/waits?watch=1", "../nodes", "inference/..", "inference/%2e%2e", "Inference/waits"),
+        *("inference/-", "a.b/waits", "inference/a..b", "inference/waits\n"),
+        *("inference/" + "a" * 254, "a" * 64 + "/waits"),
+    ],
+)
+async def test_what_can_be_no_pods_name_is_refused_and_never_asked_for(
+    named: str, api: KubernetesStandIn, tmp_path: Path
+) -> None:
+    async with watching(api, tmp_path) as extender, aiohttp.ClientSession() as session:
+        await until(lambda: extender.answers.whole and api.open_watches == 2)
+        runner, port = await listen(extender.pages().application(), "127.0.0.1", 0)
+        try:
+            async with session.get(f"http://127.0.0.1:{port}/explain", params={"pod": named}) as answer:
+                assert answer.status == 400
+                assert "/explain?pod=NAMESPACE/NAME" in (await answer.json())["error"]
+            assert {path for _, path in api.requests} == {"/api/v1/nodes", "/api/v1/pods"}
+        finally:
+            await runner.cleanup()
+
+
+async def test_whatever_a_pod_is_called_it_is_asked_for_by_that_name(api: KubernetesStandIn, tmp_path: Path) -> None:
+    async with watching(api, tmp_path) as extender:
+        assert extender._cluster is not None
+        with pytest.raises(RefusedError):
+            await extender._cluster.pod("inference", "?watch=1")
+        assert ("GET", "/api/v1/namespaces/inference/pods/?watch=1") in api.requests
 
 
 async def test_a_pod_is_touched_when_a_node_comes_to_pass_for_it(api: KubernetesStandIn, tmp_path: Path) -> None:
