@@ -126,6 +126,7 @@ def question_in(body: Text, give_way: Callable[[], None] = lambda: None) -> Ques
     pod: Any = None
     names: Any = None
     nodes: list[AskedNode] | None = None
+    misshapen = False
 
     def take_pod(text: Text, start: int) -> int:
         nonlocal pod
@@ -144,13 +145,18 @@ def question_in(body: Text, give_way: Callable[[], None] = lambda: None) -> Ques
         nodes.append(_asked_node(span, value))
         give_way()
 
+    def take_other(text: Text, start: int) -> int:
+        nonlocal misshapen
+        misshapen = misshapen or not is_null(text, start)
+        return end_of(text, start)
+
     def take_items(text: Text, start: int) -> int:
-        return end_of(text, start) if is_null(text, start) else read_array(text, start, take_node)
+        return read_array(text, start, take_node) if text[start : start + 1] == b"[" else take_other(text, start)
 
     def take_nodes(text: Text, start: int) -> int:
         nonlocal nodes
-        if is_null(text, start):
-            return end_of(text, start)
+        if text[start : start + 1] != b"{":
+            return take_other(text, start)
         nodes = []
         return read_object(text, start, {"items": take_items})
 
@@ -162,6 +168,9 @@ def question_in(body: Text, give_way: Callable[[], None] = lambda: None) -> Ques
         raise NoAnswerError("not-json", f"the request {error}", named) from error
     if body[end:].strip():
         raise NoAnswerError("not-json", f"the request goes on after its end at byte {end + 1}")
+    if misshapen:
+        named = _texts_of(names) if isinstance(names, list) else []
+        raise NoAnswerError("nodes", "Nodes must be an object with a list of items", named)
     if nodes is None:
         return question({"pod": pod, "nodenames": names})
     named = [node.name for node in nodes if node.name]

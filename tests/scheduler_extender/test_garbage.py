@@ -101,6 +101,23 @@ def test_an_item_without_a_name_is_not_understood(served: Served) -> None:
     assert served.post("/prioritize", body) == [{"Host": "new", "Score": 0}]
 
 
+@pytest.mark.parametrize("nodes", [[], False, 3, "text", {"items": False}, {"items": {}}, {"items": "text"}])
+@pytest.mark.parametrize("padding", ["", "x" * wire.LARGEST_BUILT_BYTES], ids=["small", "large"])
+def test_nodes_that_are_none_are_told_as_such_and_not_as_broken_json(served: Served, nodes: Any, padding: str) -> None:
+    unanswered = "preheat_extender_questions_unanswered_total"
+    before = served.metric(f'{unanswered}{{reason="nodes",verb="filter"}}') or 0
+    body = {"Pod": POD, "Padding": padding, "Nodes": nodes, "NodeNames": ["gpu-a", 3]}
+    assert served.post("/filter", body)["Error"] == "Nodes must be an object with a list of items"
+    assert served.metric(f'{unanswered}{{reason="nodes",verb="filter"}}') == before + 1
+    assert served.post("/prioritize", body) == [{"Host": "gpu-a", "Score": 0}]
+
+
+def test_nodes_that_are_no_json_are_told_as_that(served: Served) -> None:
+    for nodes in (b"", b"[", b'"text', b'{"items":"text'):
+        body = orjson.dumps({"Pod": POD, "Padding": "x" * wire.LARGEST_BUILT_BYTES})[:-1] + b',"Nodes":' + nodes + b"}"
+        assert "is not JSON from byte" in served.post("/filter", body)["Error"]
+
+
 @pytest.mark.parametrize(
     "victims",
     [
