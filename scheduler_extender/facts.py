@@ -1,6 +1,6 @@
 """What is known of nodes and pods, whoever shows it: which pods hold which GPUs, and which pods wait.
 
-A source (`watching`, `inventory`) says what changed; the board is brought in step before anybody is answered.
+A source (the watches, `inventory`) says what changed; the board is brought in step before anybody is answered.
 """
 
 from __future__ import annotations

@@ -71,8 +71,6 @@ class Victims:
     """Pods that would be evicted from a node."""
 
     uids: tuple[str, ...]
-    pods: tuple[Json, ...] | None
-    """The same, whole; None where only their uids came."""
     pdb_violations: int = 0
 
 
@@ -82,10 +80,6 @@ class PreemptQuestion:
 
     pod: Json
     victims: Mapping[str, Victims] = field(default_factory=dict)
-
-
-def holds_nodes(body: Text, fields: Json) -> bool:
-    return len(body) > LARGEST_BUILT_BYTES or fields.get("nodes") is not None
 
 
 def fields_of(body: Text) -> dict[str, Any]:
@@ -304,6 +298,5 @@ def _victims(node: str, value: Any) -> Victims:
     violations = fields.get("numpdbviolations")
     return Victims(
         uids=tuple(uids),
-        pods=tuple(pods) if all("metadata" in pod for pod in pods) else None,
         pdb_violations=violations if isinstance(violations, int) and abs(violations) < 1 << 62 else 0,
     )

@@ -134,6 +134,16 @@ def test_victims_that_cannot_be_read_evict_nobody(served: Served, victims: Any) 
         assert served.post("/preempt", {"Pod": POD, field: victims}) == {"NodeNameToMetaVictims": {}}
 
 
+@pytest.mark.parametrize("violations", [1 << 63, (1 << 64) - 1, 10**30, 1.5, "1", None])
+def test_violations_that_no_scheduler_could_read_back_are_none(served: Served, violations: Any) -> None:
+    """Go reads 64 bits with a sign; one number more, and it would throw the whole answer away."""
+    victims = {"gpu-a": {"Pods": [{"UID": "pod/holder"}], "NumPDBViolations": violations}}
+    answer = served.post("/preempt", json.dumps({"Pod": POD, "NodeNameToMetaVictims": victims}).encode())
+    assert answer == {"NodeNameToMetaVictims": META_VICTIMS}
+    victims["gpu-a"]["NumPDBViolations"] = 3
+    assert served.post("/preempt", {"Pod": POD, "NodeNameToMetaVictims": victims})["NodeNameToMetaVictims"] == victims
+
+
 def test_a_body_over_the_limit_is_an_error_whether_its_length_is_told_or_not() -> None:
     with Served(knowing(node("gpu-a")), largest_body_bytes=1_500_000) as served:
         body = orjson.dumps(names_question(POD, *(f"node-{number}" * 10 for number in range(40_000))))
