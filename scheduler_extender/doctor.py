@@ -148,10 +148,13 @@ async def _page(url: str, ca: Path | None) -> str:
 def metrics_problems(text: str, now: float, minutes: float) -> Iterator[str]:
     """What an extender's own figures show."""
     values: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            key = sample.name, sample.labels.get("verb", "")
-            values[key] = values.get(key, 0.0) + sample.value
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                key = sample.name, sample.labels.get("verb", "")
+                values[key] = values.get(key, 0.0) + sample.value
+    except ValueError:
+        values = {}  # a page that is none of Prometheus' is none of ours
     if ("preheat_extender_ready", "") not in values:
         yield "what answers there is no extender of ours: name its own address"
         return

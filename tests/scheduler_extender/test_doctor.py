@@ -153,7 +153,8 @@ def test_an_extender_that_nobody_asks_says_so() -> None:
         not_ready, unanswered = metrics_problems(text, time.time(), 10)
         assert "does not know all nodes and pods yet" in not_ready
         assert unanswered.startswith("1 questions to preempt went unanswered")
-    assert list(metrics_problems("up 1\n", 0, 1)) == ["what answers there is no extender of ours: name its own address"]
+    for page in ("up 1\n", "<html><body>404: not found</body></html>"):
+        assert list(metrics_problems(page, 0, 1)) == ["what answers there is no extender of ours: name its own address"]
 
 
 def test_nodes_without_labels_or_taints_are_named() -> None:
