@@ -10,14 +10,17 @@ vLLM has no counter of arrivals. They are rebuilt from what it does have, pod by
   negative and often zero: the aborted ones are the greatest value that -D ever had, and what D rises above
   that is prefilling. Requests aborted while they waited show as a queue that shrinks without first tokens.
 
-A counter below its previous value is a process begun anew, and counts from zero. A ready pod that cannot be read is
-taken to do what the others do, as long as those are half of the fleet.
+A counter below its previous value is a process begun anew, and counts from zero, where Kubernetes says so or it fell to
+less than half: who has just begun has counted little. Else it is an older reading under a newer time, as of two
+Prometheus behind one Service, each scraping at its own time: no measure, and the next is compared with the newest by
+count. A ready pod that cannot be read is taken to do what the others do, as long as those are half of the fleet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from policies.scaling.observation import (
     Distribution,
@@ -27,7 +30,13 @@ from policies.scaling.observation import (
     PodSample,
     PodStage,
     SampleState,
+    counters,
 )
+
+BEGUN_ANEW: Final = 0.5
+"""Of a counter that falls below this share of what it was, the process began anew, whatever Kubernetes says."""
+ROUNDING: Final = 1e-9
+"""By which share a sum of seconds differs with the order in which a server adds up engines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,10 @@ class Activity:
     whole: bool
     """Trusted, and every ready pod was seen."""
     pods: Mapping[str, PodActivity]
+    hang_ups: Mapping[str, HangUps]
+    """What is known of them by pod, as of now."""
+    not_newer: frozenset[str]
+    """Pods whose reading is no newer than the one before, by time or count: the next is compared with that one."""
 
     def saturated(self, tpot_objective_seconds: float) -> float:
         """Share of the pods that did less than came: requests waited, or tokens came slower than promised."""
@@ -132,18 +145,30 @@ def activity(
         return None
     before = {pod.name: pod for pod in previous.pods}
     pods: dict[str, PodActivity] = {}
+    carried = {pod.name: hang_ups[pod.name] for pod in now.pods if pod.name in hang_ups}
+    not_newer: set[str] = set()
     gap, unmeasured = now.time - previous.time > max_gap_seconds, 0
     for pod in now.pods:
         shows = pod.sample is not None and pod.sample.state.is_whole
-        baseline = _baseline(before.get(pod.name), pod, previous.time) if shows else None
+        past = before.get(pod.name)
+        baseline = _baseline(past, pod, previous.time) if shows else None
         if pod.sample is None or baseline is None:
             unmeasured += pod.stage is PodStage.READY
             continue
-        done = pod_activity(baseline, pod.sample, hang_ups=hang_ups.get(pod.name))
+        same = past is None or (past.uid, past.restarts) == (pod.uid, pod.restarts)
+        older = _is_older(baseline, pod.sample, same_process=same)
+        elapsed = _number(pod.sample.time) - _number(baseline.time)
+        unmeasured += older and pod.stage is PodStage.READY
+        if (older or elapsed <= 0) and abs(elapsed) <= max_gap_seconds:
+            not_newer.add(pod.name)
+        elif older:
+            # What lasts is no older reading: of several engines behind the pod one began anew. It counts from here on.
+            carried.pop(pod.name, None)
+        done = None if older else pod_activity(baseline, pod.sample, hang_ups=hang_ups.get(pod.name))
         if done is None:
             continue
         gap |= done.seconds > max_gap_seconds
-        pods[pod.name] = done
+        pods[pod.name], carried[pod.name] = done, done.hang_ups
     ready = now.count(PodStage.READY)
     trusted = not gap and 2 * unmeasured <= ready
     # Who is not seen counts as the mean of those who are: a load balancer does not know whom we can read.
@@ -169,6 +194,8 @@ def activity(
         trusted=trusted,
         whole=trusted and not unmeasured,
         pods=pods,
+        hang_ups=carried,
+        not_newer=frozenset(not_newer),
     )
 
 
@@ -182,8 +209,8 @@ def pod_activity(before: PodSample, after: PodSample, *, hang_ups: HangUps | Non
     if after.requests_running is None or after.requests_waiting is None or after.ttft is None:
         return None
     seconds = after.time - before.time
-    if _restarted(before, after):
-        before, hang_ups = _zero(after.time - seconds), None
+    if _fallen(before, after):
+        before, hang_ups = _zero(before.time), None
     carried = HangUps(max(0.0, -_prefilling_less_aborted(before))) if hang_ups is None else hang_ups
     first_tokens = _latency(before.ttft, after.ttft)[1]
     finished = _difference(before.requests_finished, after.requests_finished)
@@ -256,14 +283,29 @@ def _zero(time: float) -> PodSample:
     return PodSample(time=time, state=SampleState.FRESH, requests_running=0.0, requests_waiting=0.0)
 
 
-def _restarted(before: PodSample, after: PodSample) -> bool:
-    pairs = (
-        (before.generation_tokens, after.generation_tokens),
-        (before.prompt_tokens, after.prompt_tokens),
-        (before.requests_finished, after.requests_finished),
-        (before.ttft.count if before.ttft else None, after.ttft.count if after.ttft else None),
+def _is_older(before: PodSample, after: PodSample, *, same_process: bool) -> bool:
+    """Whether what is read later shows less of something, and did not begin anew."""
+    fallen = _fallen(before, after)
+    if fallen:
+        return same_process and max(fallen) >= BEGUN_ANEW
+    # Where only these fell, the answers to one look are of two scrapes.
+    pairs = ((before.ttft, after.ttft), (before.tpot, after.tpot), (before.inter_token, after.inter_token))
+    return any(b is not None and a is not None and _shows_less(b, a) for b, a in pairs)
+
+
+def _fallen(before: PodSample, after: PodSample) -> list[float]:
+    """What is left of each counter that fell, as a share."""
+    pairs = zip(counters(before), counters(after), strict=True)
+    return [a / b for b, a in pairs if b is not None and a is not None and a < b]
+
+
+def _shows_less(before: Distribution, after: Distribution) -> bool:
+    same_edges = (before.lower_edge_seconds, before.upper_edge_seconds) == (
+        after.lower_edge_seconds,
+        after.upper_edge_seconds,
     )
-    return any(b is not None and a is not None and a < b for b, a in pairs)
+    fewer = same_edges and (after.lower_count < before.lower_count or after.upper_count < before.upper_count)
+    return fewer or after.count < before.count or after.sum_seconds < before.sum_seconds * (1 - ROUNDING)
 
 
 def _ended(before: PodSample, after: PodSample) -> float | None:

@@ -20,7 +20,7 @@ from policies.scaling.forecasters.views import Past
 from policies.scaling.idleness import Idleness
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
-from policies.scaling.observation import Interval, Observation, PodStage, carried
+from policies.scaling.observation import Interval, Observation, PodStage, carried, with_samples_of
 from policies.scaling.sequence_limit import SequenceLimit
 from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
@@ -146,7 +146,9 @@ class History:
     ) -> History:
         """`then`, by those who have reckoned already what was done since the last turn."""
         shown, observation = observation, self.seen(observation, policy)
-        history = replace(self, last=observation, lead_time=self.lead_time.then(observation.pods))
+        # No request counts twice, and none is lost: the next reading is compared with the newest.
+        last = with_samples_of(self.last, done.not_newer, observation) if self.last and done else observation
+        history = replace(self, last=last, lead_time=self.lead_time.then(observation.pods))
         # What was watched before a time in which nobody watched tells nothing of that time.
         idleness = self.idleness.then(shown, done) if policy.min_replicas == 0 else Idleness()
         history = replace(history, idleness=idleness)
@@ -196,11 +198,6 @@ class History:
             row = row_of(done, policy)
             fine, coarse = fine.add(done.start, end, row), coarse.add(done.start, end, row)
             mix = mix.then(done, prompt_seconds=policy.mix_prompt_seconds, output_seconds=policy.mix_output_seconds)
-        hang_ups = {
-            pod.name: done.pods[pod.name].hang_ups if pod.name in done.pods else self.hang_ups[pod.name]
-            for pod in observation.pods
-            if pod.name in done.pods or pod.name in self.hang_ups
-        }
         limit = self.sequence_limit
         steps = self.steps or StepTimeFit.empty(observation.template, StepTime.prior(policy.tpot_objective_seconds))
         if steps.template != observation.template:
@@ -221,7 +218,9 @@ class History:
             half_life_seconds=policy.fit_half_life_seconds,
             evidence_seconds=policy.evidence_seconds,
         )
-        return replace(self, fine=fine, coarse=coarse, mix=mix, hang_ups=hang_ups, steps=steps, sequence_limit=limit)
+        return replace(
+            self, fine=fine, coarse=coarse, mix=mix, hang_ups=done.hang_ups, steps=steps, sequence_limit=limit
+        )
 
     def _with_lateness(
         self, observation: Observation, done: Activity, share: Interval | None, policy: ScalingPolicy

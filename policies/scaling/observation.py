@@ -8,6 +8,7 @@ Times are unix seconds, shares and usages lie in 0…1.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -225,6 +226,14 @@ def carried(now: Observation, before: Observation | None, longest_seconds: float
         return replace(pod, sample=last.sample) if same and fresh and absent else pod
 
     return replace(now, pods=tuple(map(of, now.pods)))
+
+
+def with_samples_of(before: Observation, names: Collection[str], now: Observation) -> Observation:
+    """With what these pods showed before, if they did."""
+    if not names:
+        return now
+    shown = {pod.name: pod.sample for pod in before.pods if pod.name in names and pod.sample}
+    return replace(now, pods=tuple(replace(p, sample=shown[p.name]) if p.name in shown else p for p in now.pods))
 
 
 def counters(sample: PodSample) -> tuple[float | None, ...]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -137,15 +140,61 @@ def test_a_first_look_at_a_server_does_not_count_the_hang_ups_of_its_past() -> N
     assert done.arrivals == 10
 
 
-def test_a_counter_that_falls_counts_from_zero() -> None:
-    done = pod_activity(
-        reading(0, running=5, first=500, finished=495),
-        reading(15, running=1, first=4, finished=3),
-        hang_ups=HangUps(0.0),
-    )
-    assert done is not None
+def test_a_counter_that_falls_to_less_than_half_counts_from_zero_whoever_says_so() -> None:
+    """A server that restarts inside its container tells Kubernetes nothing."""
+    before, after = reading(0, running=5, first=1000, finished=995), reading(15, running=1, first=4, finished=3)
+    done = between(seen(0, pod("a", before)), seen(15, pod("a", after)))
     assert done.arrivals == 4
     assert done.prompt_tokens == 400
+    assert done.whole
+
+
+@pytest.mark.parametrize("changes", [{"uid": "another"}, {"restarts": 1}])
+def test_a_counter_that_falls_where_kubernetes_says_restart_counts_from_zero(changes: dict[str, Any]) -> None:
+    before, after = pod("a", reading(0, first=10, finished=10)), pod("a", reading(15, first=8, finished=8))
+    done = between(seen(0, before), seen(15, replace(after, **changes)))
+    assert done.arrivals == 8
+    assert done.whole
+
+
+def shown(time: float, served: float) -> PodSample:
+    """All counters of a server that answers at once."""
+    latency = Distribution(served, served, 2.5, served, 5.0, served)
+    return replace(reading(time, first=served, finished=served, ended=served), tpot=latency, inter_token=latency)
+
+
+LESS = Distribution(1000.0, 1000.0, 2.5, 990.0, 5.0, 1000.0)
+OLDER: Sequence[dict[str, Any]] = (
+    {"http_requests_ended": 990.0},
+    {"requests_finished": 990.0},
+    {"prompt_tokens": 99_000.0},
+    {"generation_tokens": 19_800.0},
+    {"ttft": replace(LESS, count=990.0)},
+    {"ttft": LESS},
+    {"tpot": replace(LESS, lower_count=1000.0, upper_count=990.0)},
+    {"tpot": replace(LESS, lower_count=1000.0, sum_seconds=990.0)},
+    {"inter_token": replace(LESS, lower_count=1000.0, count=990.0)},
+)
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_a_counter_that_falls_a_little_is_an_older_reading_and_no_measure(older: dict[str, Any]) -> None:
+    before, after = shown(0, 1000), replace(shown(15, 1000), requests_running=3.0, **older)
+    done = between(seen(0, pod("a", before)), seen(15, pod("a", after)))
+    assert (done.arrivals, done.prompt_tokens) == (0, 0)
+    assert not done.whole
+
+
+def test_a_sum_of_seconds_that_is_added_up_in_another_order_is_no_older_reading() -> None:
+    a, b = (Distribution(total, 1000, 2.5, 1000, 5.0, 1000) for total in (0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1))
+    samples = [replace(shown(15.0 * n, 1000), tpot=each) for n, each in enumerate((a, b, a))]
+    for before, after in pairwise(samples):
+        assert between(seen(0, pod("a", before)), seen(15, pod("a", after))).whole
+
+
+def test_another_objective_reads_other_buckets_and_is_no_older_reading() -> None:
+    before, after = shown(0, 1000), replace(shown(15, 1000), ttft=Distribution(1000.0, 1000.0, 0.5, 700, 1.0, 1000))
+    assert between(seen(0, pod("a", before)), seen(15, pod("a", after))).whole
 
 
 def test_a_queue_that_empties_without_first_tokens_is_people_leaving_not_negative_demand() -> None:

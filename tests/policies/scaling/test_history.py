@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from policies.scaling.demand import LoadBin
 from policies.scaling.history import History
+from policies.scaling.observation import Observation, Pod
 from policies.scaling.policy import decide
 from policies.scaling.series import ARRIVALS, Series
 from policies.scaling.utilisation import LATE, UNTIL
 from tests.policies.scaling.story import Story, policy
 
-HOUR, DAY = 3600.0, 86_400.0
+TICK, HOUR, DAY = 15.0, 3600.0, 86_400.0
 
 
 def size_bytes(history: History) -> int:
@@ -43,6 +47,67 @@ def test_a_refilled_history_foresees_from_the_first_minute() -> None:
     fitted = story.history.forecast
     assert fitted is not None
     assert fitted.compared > 1000
+
+
+class TwoServers:
+    """Two Prometheus behind one Service: whichever it is, one tells when a pod was scraped, and one what it counted."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self.interval_seconds = interval_seconds
+        self.chance = Random(7)
+        self.scraped: list[Observation | None] = [None, None]
+
+    def answer(self, seen: Observation) -> Observation:
+        for number in range(2):
+            offset = number * self.interval_seconds / 2
+            if self.scraped[number] is None or (seen.time + offset) % self.interval_seconds < TICK:
+                self.scraped[number] = seen
+        said, counted = (self.chance.choice(self.scraped) for _ in range(2))
+        assert said is not None
+        assert counted is not None
+        times = {pod.name: pod.sample.time for pod in said.pods if pod.sample}
+        samples = {pod.name: pod.sample for pod in counted.pods if pod.sample}
+        both = {name: replace(sample, time=times[name]) for name, sample in samples.items() if name in times}
+        return replace(seen, pods=tuple(replace(pod, sample=both.get(pod.name)) for pod in seen.pods))
+
+
+@pytest.mark.parametrize("interval_seconds", [30.0, 60.0])
+def test_of_two_prometheus_behind_one_service_no_request_counts_twice(interval_seconds: float) -> None:
+    told = policy(tick_seconds=TICK)
+    one, two = (
+        Story(lambda _: 6.0, told, start=5, observed=observed).settled().tell(2 * HOUR)
+        for observed in (lambda seen: seen, TwoServers(interval_seconds).answer)
+    )
+    fallen = [decision for decision in two.decisions if "not wholly seen" in decision.sentence]
+    assert fallen, "some looks show an older count"
+    assert max(two.replicas) <= 3 * max(one.replicas), "what is read within a tick may be of twice as long"
+    counted = [float(story.history.fine.sums[:, ARRIVALS].sum()) for story in (one, two) if story.history.fine]
+    assert counted[1] == pytest.approx(counted[0], rel=0.02)
+
+
+def test_what_is_read_for_long_to_be_less_is_what_there_is() -> None:
+    """Of eight engines behind each pod one began anew: nothing shrinks for as long as a gap, and all is as before."""
+    lost: dict[str, float] = {}
+
+    def seven_of_eight(seen: Observation) -> Observation:
+        def of(pod: Pod) -> Pod:
+            if pod.sample is None or pod.sample.requests_finished is None:
+                return pod
+            less = lost.setdefault(pod.name, pod.sample.requests_finished / 8)
+            return replace(pod, sample=replace(pod.sample, requests_finished=pod.sample.requests_finished - less))
+
+        return replace(seen, pods=tuple(map(of, seen.pods)))
+
+    story = Story(lambda _: 6.0, policy(), start=5).settled().tell(2 * HOUR)
+    before = len(story.decisions)
+    story.observed = seven_of_eight
+    story.tell(HOUR)
+    unseen = [
+        n for n, made in enumerate(story.decisions[before:]) if made.demand is None or "not wholly" in made.sentence
+    ]
+    assert unseen == list(range(len(unseen)))
+    assert max(story.replicas[before:]) <= max(story.replicas[:before])
+    assert len(unseen) * story.policy.tick_seconds <= story.policy.max_gap_seconds + 2 * story.policy.tick_seconds
 
 
 def test_what_falls_across_two_bins_is_shared_by_time() -> None:
