@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from cluster.prometheus_arrivals import LASTING_SECONDS, Arrivals, Process
 from cluster.prometheus_queries import TargetPods
 from tests.cluster.prometheus_world import OBJECTIVES, World, world
 from tests.stand_ins.prometheus import StandInPod
@@ -42,6 +45,32 @@ async def test_a_router_that_starts_anew_or_comes_up_is_no_flood(world: World) -
     world.clock.now += 15
     totals.append((await world.look(target)).arrivals_total)
     assert totals == [2000.0, 2008.0, 2011.0, 2013.0, 2016.0, 2016.0]
+
+
+ROUTER: Process = frozenset({("namespace", "edge"), ("pod", "router-0")})
+
+
+def totals(process: Process, *counts: float, seconds: float = 15.0) -> list[float]:
+    arrivals = Arrivals()
+    return [arrivals.add({process: count}, seconds * n) for n, count in enumerate(counts)]
+
+
+def test_a_router_whose_count_falls_a_little_is_read_from_an_older_scrape() -> None:
+    found = totals(ROUTER, 1_000_000, 1_000_030, 1_000_020, 1_000_060)
+    assert found == [1_000_000, 1_000_030, 1_000_030, 1_000_060]
+
+
+def test_a_router_whose_count_falls_to_less_than_half_began_anew() -> None:
+    assert totals(ROUTER, 1000, 3, 5) == [1000, 1003, 1005]
+
+
+def test_a_router_whose_count_stays_lower_is_followed_from_there() -> None:
+    counts = [1000.0, *(700.0 + 2 * n for n in range(20))]
+    found = totals(ROUTER, *counts)
+    assert found == sorted(found)
+    assert found[-1] - found[-2] == 2
+    held = sum(a == b for a, b in pairwise(found))
+    assert held * 15 <= LASTING_SECONDS + 2 * 15
 
 
 async def test_arrivals_that_are_no_number_are_unknown_and_said(world: World) -> None:
