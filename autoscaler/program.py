@@ -21,6 +21,7 @@ from autoscaler.endings import Endings
 from autoscaler.floor import FloorKeeper
 from autoscaler.gpu_budgets import GpuBudgets
 from autoscaler.journal import Journal
+from autoscaler.leader_label import LeaderLabel
 from autoscaler.leadership import Leadership
 from autoscaler.nodes import Nodes
 from autoscaler.publish.numbers import PublishedNumbers
@@ -141,7 +142,7 @@ async def serve(options: Options) -> None:
         service.problem = work.problem if leadership is None else _problem(leadership, work)
         telemetry.sources.append(lambda: _leads(leadership))
         if leadership:
-            await work.mark(leads=False)  # a container that died here may have left it
+            work.label.set(leads=False)  # a container that died here may have left it
         running = asyncio.create_task(service.run())
         working = asyncio.create_task(leadership.run(work.run) if leadership else work.run())
         stopping = asyncio.create_task(stop.wait())
@@ -151,8 +152,7 @@ async def serve(options: Options) -> None:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         await service.stop()
-        if leadership:
-            await leadership.release()
+        await asyncio.gather(work.label.close(), *([leadership.release()] if leadership else ()))
         await running
         if not working.cancelled() and (mistake := working.exception()):
             raise mistake
@@ -171,29 +171,19 @@ class _Work:
     """What is done by whoever leads: the targets of a file, or those of the cluster's resources."""
 
     def __init__(self, options: Options, cluster: Cluster, targets: Targets) -> None:
-        self._cluster = cluster
         # Who asks for numbers must ask the leader: his pod is marked, so that a Service finds it.
-        self._pod = own_pod() if options.publish.listens else None
+        self.label = LeaderLabel(own_pod() if options.publish.listens else None, cluster.api)
         self._resources = options.resources
         self._targets = targets
         self._controller = Controller(cluster, cluster.autoscalers(options.namespace), targets)
 
     async def run(self) -> None:
         """Until it is cancelled; then no write is on its way any more."""
-        await self.mark(leads=True)
+        self.label.set(leads=True)
         try:
             await self._run()
         finally:
-            await self.mark(leads=False)
-
-    async def mark(self, *, leads: bool) -> None:
-        """Tell Services whether it is us to ask; one that cannot be told is told in the log."""
-        if self._pod is None:
-            return
-        try:
-            await self._pod.mark(self._cluster.api, leads=leads)
-        except ClusterError as error:
-            log.warning("who asks for numbers may not find the leader: %s", error)
+            self.label.set(leads=False)
 
     async def _run(self) -> None:
         if self._resources is None:
