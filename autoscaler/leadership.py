@@ -61,10 +61,20 @@ class Leadership:
         if held is None:
             return
         try:
-            await self._lease.write(held, "")
+            await self._give_back(held)
             log.info("the lease is given back")
         except ClusterError as error:
             log.warning("the lease is left to run out: %s", error)
+
+    async def _give_back(self, held: Record) -> None:
+        try:
+            await self._lease.write(held, "")
+        except OvertakenError:
+            # Our own last renewal may be in the way: it was broken off, and had taken effect.
+            record = await self._lease.read()
+            if record is None or record.holder != self._lease.identity:
+                raise
+            await self._lease.write(record, "")
 
     async def _seek(self) -> None:
         sight: Sight | None = None

@@ -37,6 +37,8 @@ class LeaseStandIn(Lease):
         self.identity, self.terms, self.subject = identity, TERMS, "lease 'x'"
         self.shelf = shelf
         self.away = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def read(self) -> Record | None:
         await asyncio.sleep(0)
@@ -51,8 +53,9 @@ class LeaseStandIn(Lease):
         if self.shelf.record != before:
             raise OvertakenError("changed by another")
         self.shelf.writes += 1
-        self.shelf.record = Record(holder, f"write {self.shelf.writes}", self.shelf.writes, TERMS.duration)
-        return self.shelf.record
+        self.shelf.record = made = Record(holder, f"write {self.shelf.writes}", self.shelf.writes, TERMS.duration)
+        await self.answers.wait()
+        return made
 
 
 class Replica:
@@ -131,6 +134,30 @@ async def test_who_gives_it_back_is_followed_at_once() -> None:
     async with running(two):
         await until(lambda: two.works)
         assert two.may_write_now()
+
+
+async def test_who_is_stopped_in_the_middle_of_a_renewal_gives_it_back_all_the_same() -> None:
+    shelf = Shelf()
+    one = Replica(shelf, "one")
+    async with running(one):
+        await until(lambda: one.works)
+        one.lease.answers.clear()
+        await renewed(shelf, 1)
+    one.lease.answers.set()
+    await one.leadership.release()
+    assert shelf.record is not None
+    assert shelf.record.holder == ""
+
+
+async def test_what_another_has_taken_meanwhile_is_not_given_back(caplog: pytest.LogCaptureFixture) -> None:
+    shelf = Shelf()
+    one = Replica(shelf, "one")
+    async with running(one):
+        await until(lambda: one.works)
+    shelf.record = taken = Record("two", "taken", 9, TERMS.duration)
+    await one.leadership.release()
+    assert shelf.record == taken
+    assert "the lease is left to run out" in caplog.text
 
 
 async def test_who_slept_through_its_term_may_not_write_when_it_wakes() -> None:
