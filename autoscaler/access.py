@@ -22,7 +22,7 @@ MASTERS: Final = "system:masters"
 
 
 class DeniedError(Exception):
-    """`status` is 401 where nobody can be recognised, 403 where somebody may not."""
+    """`status` is 401 where nobody can be recognised, 403 where somebody may not, 429 where he asks too often."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -28,6 +28,7 @@ PER_SECOND: Final = 2.0
 BURST: Final = 10.0
 """One who waits for a model asks now and then; this is a mistake, or no friend."""
 ADDRESSES: Final = 1000
+TOO_MANY: Final = f"too many at once: ask again in a second, {PER_SECOND:g} a second are heard"
 
 
 @dataclass(slots=True)
@@ -85,8 +86,7 @@ def application(waker: Waker, access: Access, allowance: Allowance | None = None
 async def _wake(request: web.Request) -> web.Response:
     namespace, name = request.match_info["namespace"], request.match_info["name"]
     if not request.app[_ALLOWANCE].take(request.remote or ""):
-        told = f"too many at once: ask again in a second, {PER_SECOND:g} a second are heard"
-        return _answer(429, told, {"Retry-After": "1"})
+        return _answer(429, TOO_MANY, {"Retry-After": "1"})
     access, waker = request.app[_ACCESS], request.app[_WAKER]
     try:
         asker = await access.asker(request)

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -74,6 +75,22 @@ class Counters:
     events_suppressed: int = 0
 
 
+class Lane(StrEnum):
+    """Requests of one lane wait for each other, and for no others."""
+
+    LEASE = "lease"
+    LEADER = "leader"
+    """What only the leader may send, a scale first of all."""
+    REVIEWS = "reviews"
+    """For those who ask us, whoever they are and however many."""
+    OTHERS = "others"
+
+
+# A thousand targets that changed together must not become a thousand connections.
+AT_ONCE: Final = {Lane.LEASE: 2, Lane.LEADER: 16, Lane.REVIEWS: 4, Lane.OTHERS: 16}
+"""How many requests of a lane wait for their answers."""
+
+
 class UnansweredError(NotObservedError):
     """No answer: whether the request had its effect is not known."""
 
@@ -94,14 +111,13 @@ class StatusError(ClusterError):
 class Api:
     """The API server as one connection sees it."""
 
-    def __init__(self, client: ApiClient, *, pace: Pace, counters: Counters, at_once: int = 16) -> None:
+    def __init__(self, client: ApiClient, *, pace: Pace, counters: Counters) -> None:
         self._client = client
         self._pace = pace
         self._counters = counters
         self.seconds_to_write: Callable[[], float] = lambda: math.inf
         """How long a write that is begun now may take; 0 where it may not be begun, since another replica leads."""
-        # A thousand targets that changed together must not become a thousand connections.
-        self._slots = asyncio.Semaphore(at_once)
+        self._lanes = {lane: asyncio.Semaphore(at_once) for lane, at_once in AT_ONCE.items()}
 
     @property
     def host(self) -> str:
@@ -118,14 +134,16 @@ class Api:
         accept: str = JSON,
         seconds: float | None = None,
         leader_only: bool = False,
+        lane: Lane = Lane.OTHERS,
     ) -> dict[str, Any]:
         """The JSON that answers; StatusError or UnansweredError otherwise.
 
         What only the leader may send is WithheldError where we are none, judged at the last moment.
         """
         limit = self._pace.request_seconds if seconds is None else seconds
+        slots = self._lanes[Lane.LEADER if leader_only else lane]
         try:
-            async with asyncio.timeout(limit) as waited, self._slots:
+            async with asyncio.timeout(limit) as waited, slots:
                 if leader_only:
                     limit = min(limit, self._seconds_to_lead())
                     waited.reschedule(min(waited.when() or math.inf, asyncio.get_running_loop().time() + limit))

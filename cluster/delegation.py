@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from cluster.api import Api, StatusError, meaning
+from cluster.api import Api, Lane, StatusError, meaning
 from cluster.errors import NotObservedError
 
 CONFIG_MAP: Final = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
@@ -76,7 +76,7 @@ async def asker_of(api: Api, token: str) -> Asker | None:
     """Whose the bearer token is; None if it is nobody's."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
     try:
-        status = (await api.call("POST", TOKEN_REVIEWS, body=body)).get("status") or {}
+        status = (await api.call("POST", TOKEN_REVIEWS, body=body, lane=Lane.REVIEWS)).get("status") or {}
     except StatusError as error:
         raise meaning(error, "whose a token is (TokenReview)") from error
     if not status.get("authenticated"):
@@ -101,7 +101,7 @@ async def may(api: Api, asker: Asker, attributes: Mapping[str, Any]) -> bool:
     }
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
     try:
-        answer = await api.call("POST", ACCESS_REVIEWS, body=body)
+        answer = await api.call("POST", ACCESS_REVIEWS, body=body, lane=Lane.REVIEWS)
     except StatusError as error:
         raise meaning(error, f"what '{asker.name}' may do (SubjectAccessReview)") from error
     return bool((answer.get("status") or {}).get("allowed"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cluster.api import Api, StatusError, meaning
+from cluster.api import Api, Lane, StatusError, meaning
 from cluster.errors import OvertakenError
 
 _GROUP: Final = "coordination.k8s.io/v1"
@@ -117,7 +117,7 @@ class Lease:
             raise meaning(error, self.subject) from error
 
     async def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        return await self._api.call(method, path, body=body, seconds=self.terms.request)
+        return await self._api.call(method, path, body=body, seconds=self.terms.request, lane=Lane.LEASE)
 
 
 def _record_of(lease: dict[str, Any]) -> Record:

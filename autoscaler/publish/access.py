@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from autoscaler.access import Access, DeniedError
+from autoscaler.wake import TOO_MANY, Allowance
 from cluster import delegation
 from cluster.api import Api
 from cluster.delegation import Asker, FrontProxy
@@ -25,9 +26,10 @@ RETRY_SECONDS: Final = 5.0
 class ProxiedAccess(Access):
     """`run` keeps up with the authority that issues the front proxy's certificate."""
 
-    def __init__(self, api: Api, tls: Tls) -> None:
+    def __init__(self, api: Api, tls: Tls, allowance: Allowance | None = None) -> None:
         super().__init__(api)
         self._tls = tls
+        self._allowance = allowance or Allowance()
         self._proxy: FrontProxy | None = None
 
     async def refresh(self) -> None:
@@ -53,10 +55,12 @@ class ProxiedAccess(Access):
             await asyncio.sleep(REFRESH_SECONDS if self._proxy else RETRY_SECONDS)
 
     async def asker(self, request: web.Request) -> Asker:
-        """Whose request it is; DeniedError (401) if that cannot be told."""
+        """Whose request it is; DeniedError if that cannot be told (401), or was asked too often (429)."""
         shown = request.get_extra_info("peercert")
         if shown:
-            return self._handed_on(request, shown)
+            return self._handed_on(request, shown)  # of all HPAs, from one address
+        if not self._allowance.take(request.remote or ""):
+            raise DeniedError(429, TOO_MANY)
         return await super().asker(request)
 
     def _handed_on(self, request: web.Request, certificate: Mapping[str, Any]) -> Asker:

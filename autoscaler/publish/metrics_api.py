@@ -28,6 +28,7 @@ REASONS: Final = {
     403: "Forbidden",
     404: "NotFound",
     405: "MethodNotAllowed",
+    429: "TooManyRequests",
     500: "InternalError",
     503: "ServiceUnavailable",
 }

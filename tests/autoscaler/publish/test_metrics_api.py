@@ -17,6 +17,7 @@ from autoscaler.loop import Outcome, Turn
 from autoscaler.publish.access import ProxiedAccess
 from autoscaler.publish.metrics_api import application
 from autoscaler.publish.numbers import METRIC, PublishedNumbers
+from autoscaler.wake import BURST, PER_SECOND, Allowance
 from cluster.api import Api, StatusError
 from cluster.errors import ClusterError
 from cluster.pages import listen
@@ -39,7 +40,7 @@ class Word:
     asked: list[Mapping[str, Any]] = field(default_factory=list)
     broken: bool = False
 
-    async def call(self, method: str, path: str, *, body: Any = None) -> dict[str, Any]:
+    async def call(self, method: str, path: str, *, body: Any = None, **_: Any) -> dict[str, Any]:
         if self.broken:
             raise StatusError(503, "HTTP 503: not now")
         if path.endswith("extension-apiserver-authentication"):
@@ -103,7 +104,7 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     (folder / "tls.crt").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
     tls = Tls(TlsFiles(folder / "tls.crt", folder / "tls.key"))
     numbers = PublishedNumbers(clock=lambda: server.now)
-    access = ProxiedAccess(cast("Api", word), tls)
+    access = ProxiedAccess(cast("Api", word), tls, Allowance(clock=lambda: server.now))
     await access.refresh()
     web, port = await listen(application(numbers, access), "127.0.0.1", 0, tls.listening)
     server = Server(numbers, word, f"https://127.0.0.1:{port}", authority)
@@ -183,6 +184,24 @@ async def test_the_cluster_says_who_may_and_is_asked_once(tmp_path: Path) -> Non
         where = {"namespace": "inference", "resource": METRIC, "group": ROOT.split("/")[-1], "version": "v1beta1"}
         assert [spec["resourceAttributes"] for spec in reviews] == [{**where, "verb": "list"}]
         assert reviews[0]["groups"] == ["g"]
+
+
+async def test_beyond_its_allowance_an_address_is_not_heard_but_who_is_handed_on_always(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        for number in range(int(BURST)):
+            assert (await server.get(token=f"junk {number}"))[0] == 401
+        before = len(server.word.asked)
+        status, told = await server.get(token="junk")
+        assert (status, told["reason"]) == (429, "TooManyRequests")
+        assert "ask again in a second" in told["message"]
+        assert len(server.word.asked) == before
+        await server.decide(7)
+        own = server.word.proxies.issue_cert("front.invalid", common_name="front")
+        user = {"X-Remote-User": "anna"}
+        assert (await server.get(token="", own=own, headers=user, labelSelector="name=llama"))[0] == 200
+        assert (await server.get("/healthz", token=""))[0] == 200
+        server.now += 1.0 / PER_SECOND
+        assert [(await server.get(labelSelector="name=llama"))[0] for _ in range(2)] == [200, 429]
 
 
 async def test_while_the_cluster_cannot_be_asked_it_is_503(tmp_path: Path) -> None:
