@@ -19,7 +19,7 @@ from autoscaler.events import Announcement
 from autoscaler.loop import Turn
 from autoscaler.reporter import Reporter
 from autoscaler.service import Target
-from autoscaler.targets import Targets
+from autoscaler.targets import Targets, broke_off
 from cluster.autoscalers import Autoscalers, Stated
 from cluster.errors import ClusterError, OvertakenError
 from cluster.events import EventType
@@ -161,8 +161,9 @@ class Controller:
             followed.resource = read(stated.document)
         except InvalidResourceError as error:
             followed.problem = str(error)
-        if before and followed.resource and _same_measures(before, followed.resource):
-            followed.history = seen
+        resource = followed.resource
+        if before and resource and _same_measures(before, resource):
+            followed.history = history if of_this_spec and broke_off(resource, seen) else seen
 
     def _reporter(self, stated: Stated) -> Reporter:
         async def write(status: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 
 from autoscaler.cluster_fleet import ClusterFleet, Conflict
 from autoscaler.conflict_news import ConflictNews
@@ -22,6 +23,8 @@ from autoscaler.wake_signals import warnings
 from cluster.kubernetes import Cluster
 from policies.scaling.history import History
 from policies.scaling.resource import Mode, VLLMAutoscaler
+from policies.scaling.settings import ScalingPolicy
+from policies.scaling.status import history_of, learnt_of
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Targets:
         history: History | None = None,
     ) -> Target:
         """Its turns begin; those of one Prometheus share its readings, and so the place of their turns in the tick."""
+        if history and broke_off(resource, history):
+            history = history_of(learnt_of(history, None, None))
         settings = resource.spec.prometheus
         server = self.servers.take(settings)
         fleet = ClusterFleet(
@@ -115,3 +120,9 @@ class Targets:
                 return self.floors.add(resource)
             case Mode.ACTIVE | Mode.SHADOW:
                 return None
+
+
+def broke_off(resource: VLLMAutoscaler, history: History) -> bool:
+    """Whether its last look is too old to go on from: the past is then read back, as by a new leader."""
+    gap_seconds = ScalingPolicy.of(resource.spec).max_gap_seconds
+    return history.last is not None and time() - history.last.time > gap_seconds
