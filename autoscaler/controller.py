@@ -255,8 +255,10 @@ class Controller:
         if followed is None:
             return
         if followed.target:
-            await self._targets.end(followed.target)
-            self._histories[followed.stated.uid] = followed.target.resource, followed.target.history
+            try:
+                await self._targets.end(followed.target)
+            finally:  # the leadership may end meanwhile
+                self._histories[followed.stated.uid] = followed.target.resource, followed.target.history
             log.info("let go of; its replicas stay as they are", extra={"target": key})
         await followed.reporter.close()
 

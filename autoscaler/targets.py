@@ -101,15 +101,17 @@ class Targets:
         return target
 
     async def end(self, target: Target) -> None:
-        """Its turns end, a write in flight first; the fleet stays as it is."""
-        await self.service.remove(target)
-        if isinstance(target.fleet, ClusterFleet):
-            target.fleet.close()
-        self.servers.leave(target.resource.spec.prometheus)
-        self.budgets.leave(target.resource.key)
-        self.numbers.remove(target.resource.metadata.namespace, target.resource.metadata.name)
-        self.floors.remove(target.resource.key)
-        self.endings.end(target.resource.key)
+        """Its turns end, a write in flight first; the fleet stays as it is. Broken off, it ends at once."""
+        try:
+            await self.service.remove(target)
+        finally:
+            if isinstance(target.fleet, ClusterFleet):
+                target.fleet.close()
+            self.servers.leave(target.resource.spec.prometheus)
+            self.budgets.leave(target.resource.key)
+            self.numbers.remove(target.resource.metadata.namespace, target.resource.metadata.name)
+            self.floors.remove(target.resource.key)
+            self.endings.end(target.resource.key)
 
     def _pass_on(self, resource: VLLMAutoscaler) -> PassOn | None:
         """What hands its decisions to others, in the modes in which they scale."""

@@ -1,7 +1,8 @@
-"""Targets begin with what is still worth knowing of them."""
+"""Targets begin with what is still worth knowing of them, and leave nothing behind."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -84,3 +85,27 @@ async def test_who_leads_again_goes_on_from_what_it_saw_unless_another_has_learn
     controller._histories[it.uid] = resource(budget=BUDGET), seen(age_seconds)
     await controller._take(it)
     assert controller._followed[it.key].history.lead_time == lead_time
+
+
+async def test_one_that_is_let_go_of_is_gone_although_that_was_broken_off(
+    targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, it = followed(targets)
+    await controller._take(it)
+    await controller._begin(controller._followed[it.key])
+    remove, ends = targets.service.remove, asyncio.Event()
+
+    async def remove_after_a_write_in_flight(target: Any) -> None:
+        await remove(target)
+        ends.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(targets.service, "remove", remove_after_a_write_in_flight)
+    letting_go = asyncio.create_task(controller._forget(it.key))
+    await ends.wait()
+    letting_go.cancel()
+    await asyncio.wait([letting_go])
+    assert targets.endings._looking == {}
+    assert targets.budgets._members == {}
+    assert targets.servers._open == {}
+    assert list(controller._histories) == [it.uid]
