@@ -113,6 +113,33 @@ def test_of_one_namespace_the_rights_and_the_lease_are_there_and_nowhere_else(co
 
 
 @pytest.mark.parametrize(
+    ("listening", "namespace", "brought"),
+    [
+        ({"publish": {"hpa": {"enabled": True}}}, "inference", True),
+        ({"publish": {"keda": {"enabled": True}}}, "inference", True),
+        ({"wake": {"enabled": True}}, "inference", True),
+        ({}, "inference", False),
+        ({"wake": {"enabled": True}}, HOME, False),  # the Role that is there says so
+        ({"wake": {"enabled": True}}, "", False),  # as does the ClusterRole
+    ],
+)
+def test_who_is_asked_may_label_its_own_pod_also_where_it_follows_another_namespace(
+    listening: dict[str, object], namespace: str, brought: bool
+) -> None:
+    values = {"autoscaler": {"namespace": namespace}, **listening}
+    where = ("--namespace", HOME, "--kube-version", "1.36.0")
+    done = helm("template", "preheat", CHART, *where, values=values)
+    assert done.returncode == 0, done.stderr
+    made = by_name(done.stdout)
+    name = "preheat-autoscaler-label"
+    assert (("Role", HOME, name) in made, ("RoleBinding", HOME, name) in made) == (brought, brought)
+    if brought:
+        shipped = by_name((MANIFESTS / "autoscaler" / "label-role.yaml").read_text())
+        assert made["Role", HOME, name] == shipped["Role", HOME, name]
+        assert made["RoleBinding", HOME, name] == shipped["RoleBinding", HOME, name]
+
+
+@pytest.mark.parametrize(
     ("setting", "says"),
     [
         ("autoscaler.replica=3", "replica"),
