@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Final, TypeVar
 
 from cluster import vllm_metrics
 from cluster.errors import NotObservedError
-from cluster.prometheus_arrivals import Arrivals, Process
-from cluster.prometheus_connection import Connection, QueryRefusedError, Rows
+from cluster.prometheus_arrivals import Arrivals
+from cluster.prometheus_connection import Connection, Rows
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past, load_history
 from cluster.prometheus_queries import (
     COUNTERS,
@@ -33,7 +34,6 @@ from cluster.prometheus_queries import (
     TargetPods,
     bucket_edges,
     bucket_queries,
-    for_each,
     highest,
     http_matchers,
     matching,
@@ -47,13 +47,13 @@ from cluster.prometheus_readings import (
     Reading,
     Scrapes,
     Sweep,
-    fold_answers,
     fold_columns,
     fold_edges,
     fold_scrapes,
     fold_up,
     reading_of,
 )
+from cluster.prometheus_user_queries import Found, UserQueries
 from cluster.vllm_metrics import Edges
 from policies.scaling.resource import Prometheus as Settings
 from policies.scaling.resource import PrometheusLabels
@@ -65,10 +65,6 @@ CLOCKS_AGREE_WITHIN_SECONDS: Final = 5.0
 SHIFT_STEP_SECONDS: Final = 1.0
 # Bucket edges change with vLLM's release only, and asking for them reads every bucket of every pod.
 EDGES_KEPT_SECONDS: Final = 3600.0
-ASKED_AT_ONCE: Final = 200
-NO_VALUE: Final = "it has no value now"
-# How long a user's query that the server takes for wrong is left out, so that it spoils nobody else's.
-REFUSED_KEPT_SECONDS: Final = 300.0
 
 T = TypeVar("T")
 
@@ -81,8 +77,6 @@ class Prometheus:
         self.dropped_series = 0
         """Of the latest sweep: series of vLLM that join no pod that was asked for."""
         self.dropped_series_total = 0
-        self.remarks_made = 0
-        """Warnings and infos that the server has put beside its answers."""
         self.clock_ahead_seconds = 0.0
         """How far the server's clock was ahead of ours at the latest sweep."""
         self.scrape_gap_seconds: float | None = None
@@ -90,8 +84,14 @@ class Prometheus:
         self._shift_seconds = 0.0
         self._edges: Edges = {}
         self._edges_until = -math.inf
-        self._refused: dict[str, tuple[float, str]] = {}
+        self._remarks_made = 0
+        self._user_queries = UserQueries(self.connection)
         self._routers: dict[tuple[str, str], Arrivals] = {}
+
+    @property
+    def remarks_made(self) -> int:
+        """Warnings and infos that the server has put beside its answers."""
+        return self._remarks_made + self._user_queries.remarks_made
 
     def close(self) -> None:
         self.connection.close()
@@ -130,14 +130,18 @@ class Prometheus:
                 f"{abs(self.clock_ahead_seconds):.0f} s {side} ours: set both by NTP"
             )
         sweep.columns.strangers.update(scrapes.strangers)
-        arrivals, wakes, _ = await asyncio.gather(
-            self._arrivals(sweep, targets), self._wakes(sweep, targets), self._read_pods(sweep)
-        )
+        answers, _ = await asyncio.gather(self._answers(sweep, targets), self._read_pods(sweep))
         self.dropped_series = sum(sweep.columns.strangers.values())
         self.dropped_series_total += self.dropped_series
         readings = {
-            key: reading_of(sweep, target, previous.get(key), arrivals.get(number), wakes.get(number))
-            for number, (key, target) in enumerate(targets.items())
+            key: reading_of(
+                sweep,
+                target,
+                previous.get(key),
+                self._arrivals(key, target, answers, sweep.now),
+                _wake(target, answers),
+            )
+            for key, target in targets.items()
         }
         self._learn_scrape_gap(readings, previous)
         return readings
@@ -146,7 +150,15 @@ class Prometheus:
         self, targets: Mapping[str, HistoryTarget], until: float, *, seconds: float = LONGEST_SECONDS
     ) -> Mapping[str, Past]:
         """The load of each target as far back as the server has it, for `seconds` at most."""
-        return await load_history(self.connection, targets, until, seconds=seconds)
+        routed = {key: target.arrivals for key, target in targets.items() if target.arrivals is not None}
+        unsound = await self._user_queries.unsound(routed.values())
+        left_out = {key: text for key, text in routed.items() if text in unsound}
+        asked = {key: replace(target, arrivals=None) if key in left_out else target for key, target in targets.items()}
+        pasts = dict(await load_history(self.connection, asked, until, seconds=seconds))
+        for key, text in left_out.items():
+            why = f"the past of prometheus.arrivals ({text}) could not be read: {unsound[text]}"
+            pasts[key] = replace(pasts[key], problems=(*pasts[key].problems, why))
+        return pasts
 
     async def query(self, promql: str) -> list[tuple[Mapping[str, str], float]]:
         """Labels and value of every series that a query yields now."""
@@ -241,75 +253,25 @@ class Prometheus:
             up(),
         )
 
-    async def _arrivals(self, sweep: Sweep, targets: Mapping[str, TargetPods]) -> dict[int, float | str]:
-        """By the target's number, what its routers have counted, or why that is not known."""
-        keys = list(targets)
-        queries = {n: target.arrivals for n, target in enumerate(targets.values()) if target.arrivals is not None}
-        found: dict[int, float | str] = {}
-        for number, counts in (await self._answers(sweep, queries)).items():
-            if isinstance(counts, str):
-                found[number] = counts
-            else:
-                routers = self._routers.setdefault((keys[number], queries[number]), Arrivals())
-                found[number] = routers.add(counts, sweep.now)
-        return found
+    async def _answers(self, sweep: Sweep, targets: Mapping[str, TargetPods]) -> Mapping[str, Found]:
+        """What the queries that users wrote answer, by their texts."""
+        written = (text for target in targets.values() for text in (target.arrivals, target.wake) if text is not None)
+        at = None if math.isnan(sweep.scrapes.server_time) else sweep.scrapes.server_time
+        return await self._user_queries.answers(written, sweep.index.labels, at)
 
-    async def _wakes(self, sweep: Sweep, targets: Mapping[str, TargetPods]) -> dict[int, float | str]:
-        """By the target's number, what its wake query answers, or why that is not known."""
-        queries = {n: target.wake for n, target in enumerate(targets.values()) if target.wake is not None}
-        answers = await self._answers(sweep, queries)
-        return {n: found if isinstance(found, str) else math.fsum(found.values()) for n, found in answers.items()}
-
-    async def _answers(self, sweep: Sweep, queries: Mapping[int, str]) -> dict[int, Mapping[Process, float] | str]:
-        """Of queries that users wrote, by the target's number, each process' sum, or why there is none."""
-        found: dict[int, Mapping[Process, float] | str] = {}
-        deadline = self.connection.deadline()
-        for number, promql in queries.items():
-            until, why = self._refused.get(promql, (-math.inf, ""))
-            found[number] = why if monotonic() < until else NO_VALUE
-
-        async def ask(queries: dict[int, str]) -> None:
-            promql = for_each(sweep.index.labels, queries)
-            at = None if math.isnan(sweep.scrapes.server_time) else sweep.scrapes.server_time
-            try:
-                answer = await self.connection.instant(promql, fold_answers, at=at, deadline=deadline)
-            except QueryRefusedError as error:
-                numbers = list(queries)
-                if len(numbers) > 1:  # one of them spoils the rest: find it
-                    half = len(numbers) // 2
-                    for part in (numbers[:half], numbers[half:]):
-                        await ask({number: queries[number] for number in part})
-                    return
-                (promql,) = queries.values()
-                why = found[numbers[0]] = await self._why_refused(promql) or str(error)
-                self._refused[promql] = (monotonic() + REFUSED_KEPT_SECONDS, why)
-            except NotObservedError as error:
-                found.update(dict.fromkeys(queries, str(error)))
-            else:
-                self.remarks_made += len(answer.remarks)
-                if answer.remarks:
-                    told = f"the server remarks: {'; '.join(answer.remarks[:3])}"
-                    found.update(dict.fromkeys(queries, told))
-                    return
-                found.update(answer.value)
-
-        numbers = [number for number, why in found.items() if why == NO_VALUE]
-        chunks = (numbers[n : n + ASKED_AT_ONCE] for n in range(0, len(numbers), ASKED_AT_ONCE))
-        await asyncio.gather(*(ask({number: queries[number] for number in chunk}) for chunk in chunks))
-        return found
-
-    async def _why_refused(self, promql: str) -> str:
-        """What the server finds wrong with the query as the user wrote it; "" if nothing."""
-        try:
-            await self.connection.instant(promql, len)
-        except NotObservedError as error:
-            return str(error)
-        return ""
+    def _arrivals(self, key: str, target: TargetPods, answers: Mapping[str, Found], now: float) -> float | str | None:
+        """What its routers have counted, or why that is not known."""
+        if target.arrivals is None:
+            return None
+        counts = answers[target.arrivals]
+        if isinstance(counts, str):
+            return counts
+        return self._routers.setdefault((key, target.arrivals), Arrivals()).add(counts, now)
 
     def _remark(self, sweep: Sweep, remarks: tuple[str, ...]) -> None:
         """With any remark the answer may not be whole, and what rests on it is PARTIAL."""
         if remarks:
-            self.remarks_made += len(remarks)
+            self._remarks_made += len(remarks)
             sweep.partial = True
             url = self.connection.settings.url
             sweep.problems += (f"Prometheus at {url} remarks: {remark}" for remark in remarks[:3])
@@ -339,6 +301,14 @@ def _narrow(index: PodIndex, scrapes: Scrapes) -> tuple[str, ...]:
     if len(named_by) > 1 or None in named_by:
         return ()
     return (f"{next(iter(named_by))}=~{one_of(index.namespaces)}",)
+
+
+def _wake(target: TargetPods, answers: Mapping[str, Found]) -> float | str | None:
+    """What its wake query answers, or why that is not known."""
+    if target.wake is None:
+        return None
+    found = answers[target.wake]
+    return found if isinstance(found, str) else math.fsum(found.values())
 
 
 def _pairs(rows: Rows) -> list[tuple[Mapping[str, str], float]]:

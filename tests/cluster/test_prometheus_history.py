@@ -201,6 +201,21 @@ async def test_a_wrong_query_costs_one_target_its_routers_past_only(past: Past3H
     assert problem.startswith("the past of prometheus.arrivals (sum(up) could not be read: ")
 
 
+async def test_a_routers_counter_that_is_no_query_alone_is_joined_with_nobodys_past(past: Past3Hours) -> None:
+    past.served("vllm-7d9f8-abcde", UNTIL - HOUR, UNTIL)
+    closing = "up) or (up"
+    targets = {
+        "closing": HistoryTarget("inference", DEPLOYMENT, arrivals=closing),
+        "other": HistoryTarget("inference", DEPLOYMENT),
+    }
+    pasts = await past.prometheus.load_history(targets, UNTIL, seconds=HOUR)
+    assert [query for query in past.server.queries if closing in query] == [closing]
+    (problem,) = pasts["closing"].problems
+    assert problem.startswith(f"the past of prometheus.arrivals ({closing}) could not be read: ")
+    assert pasts["closing"].bins == pasts["other"].bins
+    assert pasts["other"].problems == ()
+
+
 async def test_targets_come_back_each_with_its_own_past(past: Past3Hours) -> None:
     targets = {}
     for number in range(7):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.prometheus_queries import TargetPods
+from cluster import prometheus_user_queries
+from cluster.prometheus_queries import TargetPods, for_each
 from tests.cluster.prometheus_world import OBJECTIVES, World, world
 from tests.stand_ins.prometheus import StandInPod
 from tests.stand_ins.vllm_pages import page
@@ -61,3 +62,57 @@ async def test_an_answer_that_is_none_is_no_zero(world: World, query: str, said:
     assert reading.wake is None
     (problem,) = reading.problems
     assert said in problem
+
+
+async def test_no_query_answers_in_anothers_name(world: World) -> None:
+    gateway(world, "queued 0\n")
+    closing = 'queued), "preheat_target", "1", "", "") or label_replace(sum(queued'
+    assert for_each(("pod",), {0: closing}).count("preheat_target") == 2, "joined with others, it would"
+    await world.look(first=resting(closing), other=resting("queued"))
+    assert (world.last["other"].wake, world.last["other"].problems) == (0.0, ())
+    assert world.last["first"].wake is None
+    (problem,) = world.last["first"].problems
+    assert "refuses the question (HTTP 400)" in problem
+    assert [query for query in world.server.queries if closing in query] == [closing]
+
+
+async def test_a_query_is_asked_alone_once_and_with_the_others_from_then_on(world: World) -> None:
+    gateway(world, "queued 3\nrouted_total 4\n")
+    targets = {f"t{n}": resting("queued", arrivals=f"routed_total * {n % 2 + 1}") for n in range(8)}
+    made = []
+    for _ in range(3):
+        before = len(world.server.queries)
+        await world.look(**targets)
+        made.append([query for query in world.server.queries[before:] if "queued" in query or "routed" in query])
+    assert all(reading.wake == 3.0 for reading in world.last.values())
+    assert set(made[0][:-1]) == {"queued", "routed_total * 1", "routed_total * 2"}
+    assert [len(queries) for queries in made] == [4, 1, 1]
+    assert made[2][0].count("queued") == 1, "one text is asked for once, however many targets state it"
+
+
+async def test_many_new_queries_are_tried_a_few_a_sweep_and_keep_no_known_one_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus_user_queries, "FIRST_ASKED_A_SWEEP", 2)
+    gateway(world, "queued 3\n")
+    known = resting("queued")
+    await world.look(known)
+    targets = {f"t{n}": resting(f"queued * {n}") for n in range(4)}
+    await world.look(known=known, **targets)
+    assert [world.last[key].wake for key in ("known", *targets)] == [3.0, 0.0, 3.0, None, None]
+    assert world.last["t3"].problems[0].startswith("wake.query (queued * 3) could not be read: it is new")
+    await world.look(known=known, **targets)
+    assert [world.last[key].wake for key in ("known", *targets)] == [3.0, 0.0, 3.0, 6.0, 9.0]
+
+
+async def test_a_query_that_cannot_be_tried_gives_the_next_ones_their_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus_user_queries, "FIRST_ASKED_A_SWEEP", 1)
+    gateway(world, "queued 3\nheavy 1\n")
+    world.server.faults.status, world.server.faults.only_queries_with = 503, "heavy"
+    targets = {"heavy": resting("heavy"), "light": resting("queued")}
+    await world.look(**targets)
+    assert [world.last[key].wake for key in targets] == [None, None]
+    await world.look(**targets)
+    assert [world.last[key].wake for key in targets] == [None, 3.0]
