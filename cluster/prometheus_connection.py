@@ -47,10 +47,17 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What was made of the rows, and what the server remarked on them: with any remark they may not be all."""
+    """What was made of the rows, and what the server remarked on them."""
 
     value: T
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """With any, the rows may not be all."""
+    infos: tuple[str, ...] = ()
+    """Hints on how the query is written."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return (*self.warnings, *self.infos)
 
 
 class QueryRefusedError(NotObservedError):
@@ -227,7 +234,7 @@ class Connection:
             raise _TroubleError("identity", f"cannot be asked: {problem}")
         try:
             with contextlib.ExitStack() as self._kept.until_folded:
-                return Answer(fold(call(seconds)), self._kept.remarks)
+                return Answer(fold(call(seconds)), **self._kept.remarks)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             self._explain(error)
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -249,7 +256,7 @@ class Connection:
         good = response.status_code == 200 and isinstance(body, dict) and body.get("status") == "success"
         if not good:
             raise _refusal(response, body, text)
-        self._kept.remarks = tuple(str(remark) for field in ("warnings", "infos") for remark in body.get(field) or ())
+        self._kept.remarks = {kind: tuple(map(str, body.get(kind) or ())) for kind in ("warnings", "infos")}
         response.json = lambda **_: body  # type: ignore[method-assign]
         return response
 

@@ -28,6 +28,10 @@ NO_VALUE: Final = "it has no value now"
 NOT_YET: Final = f"it is new, and of those no more than {FIRST_ASKED_A_SWEEP} are tried at once: it will be"
 # How long a query that the server takes for wrong is left out, so that it spoils nobody else's.
 REFUSED_KEPT_SECONDS: Final = 300.0
+# A warning does not say whom it means. To find out takes so many requests a sweep at most; whoever it was is then
+# asked apart from the others for a while.
+HALVED_A_SWEEP: Final = 50
+WARNED_KEPT_SECONDS: Final = 300.0
 # A sweep may name a part of the targets only; what none has named for so long is nobody's any more.
 FORGOTTEN_AFTER_SECONDS: Final = 3600.0
 
@@ -44,6 +48,7 @@ class _Known:
     """The server has taken it as it stands."""
     refused_until: float = -math.inf
     why: str = ""
+    warned_until: float = -math.inf
 
 
 class UserQueries:
@@ -61,16 +66,21 @@ class UserQueries:
         found: dict[str, Found] = dict.fromkeys(texts, NO_VALUE)
         sound = self._meet(found)
         found.update(self._refused(found))
+        halves_left = HALVED_A_SWEEP
 
-        async def ask(texts: Sequence[str]) -> None:
+        async def ask_halves(texts: Sequence[str]) -> None:
+            half = len(texts) // 2
+            for part in (texts[:half], texts[half:]):
+                await ask(part)
+
+        async def ask(texts: Sequence[str], *, warned: bool = False) -> None:
+            nonlocal halves_left
             promql = for_each(labels, dict(enumerate(texts)))
             try:
                 answer = await self._connection.instant(promql, fold_answers, at=at, deadline=deadline)
             except QueryRefusedError as error:
                 if len(texts) > 1:  # one of them spoils the rest: find it
-                    half = len(texts) // 2
-                    for part in (texts[:half], texts[half:]):
-                        await ask(part)
+                    await ask_halves(texts)
                     return
                 (text,) = texts
                 found[text] = self._refuse(text, await self._why_refused(text) or str(error))
@@ -78,15 +88,24 @@ class UserQueries:
                 found.update(dict.fromkeys(texts, str(error)))
             else:
                 self.remarks_made += len(answer.remarks)
-                if answer.remarks:
-                    told = f"the server remarks: {'; '.join(answer.remarks[:3])}"
+                if not answer.warnings:
+                    self._warn(texts, until=-math.inf)
+                    found.update({texts[number]: sums for number, sums in answer.value.items()})
+                elif len(texts) > 1 and not warned and halves_left > 0:
+                    halves_left -= 2
+                    await ask_halves(texts)
+                else:
+                    told = f"the server remarks: {'; '.join(answer.warnings[:3])}"
                     found.update(dict.fromkeys(texts, told))
-                    return
-                found.update({texts[number]: sums for number, sums in answer.value.items()})
+                    if len(texts) == 1:
+                        self._warn(texts, until=monotonic() + WARNED_KEPT_SECONDS)
 
         async def ask_all(texts: Sequence[str]) -> None:
-            chunks = (texts[n : n + ASKED_AT_ONCE] for n in range(0, len(texts), ASKED_AT_ONCE))
-            await asyncio.gather(*(ask(chunk) for chunk in chunks))
+            apart = self._warned(texts)
+            calm = [text for text in texts if text not in apart]
+            await asyncio.gather(
+                *(ask(chunk) for chunk in _chunks(calm)), *(ask(chunk, warned=True) for chunk in _chunks(apart))
+            )
 
         async def ask_new() -> None:
             unsound = await self._try(found, deadline, FIRST_ASKED_A_SWEEP)
@@ -121,6 +140,15 @@ class UserQueries:
         self._known[text].why = why
         return why
 
+    def _warned(self, texts: Iterable[str]) -> list[str]:
+        """Those that a warning was meant for of late."""
+        now = monotonic()
+        return [text for text in texts if now < self._known[text].warned_until]
+
+    def _warn(self, texts: Iterable[str], until: float) -> None:
+        for text in texts:
+            self._known[text].warned_until = until
+
     async def _try(self, texts: Iterable[str], deadline: float, most: int) -> dict[str, str]:
         """Ask those that are new alone, one after the other; those that are not sound after that, with the reason."""
         wanted = {text for text in texts if not self._known[text].sound}
@@ -150,3 +178,7 @@ class UserQueries:
         except NotObservedError as error:
             return str(error)
         return ""
+
+
+def _chunks(texts: Sequence[str]) -> list[Sequence[str]]:
+    return [texts[n : n + ASKED_AT_ONCE] for n in range(0, len(texts), ASKED_AT_ONCE)]

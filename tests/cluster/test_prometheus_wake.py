@@ -116,3 +116,47 @@ async def test_a_query_that_cannot_be_tried_gives_the_next_ones_their_turn(
     assert [world.last[key].wake for key in targets] == [None, None]
     await world.look(**targets)
     assert [world.last[key].wake for key in targets] == [None, 3.0]
+
+
+async def test_a_hint_on_how_one_query_is_written_costs_no_answer(world: World) -> None:
+    gateway(world, "queued 3\n")
+    world.server.faults.infos, world.server.faults.remarks_only_with = ("might not be a counter",), "* 2"
+    await world.look(hinted=resting("queued * 2"), other=resting("queued"))
+    assert [reading.wake for reading in world.last.values()] == [6.0, 3.0]
+    assert all(reading.problems == () for reading in world.last.values())
+    assert world.prometheus.remarks_made == 1
+
+
+async def test_a_warning_costs_the_query_that_it_is_meant_for_and_no_other(world: World) -> None:
+    gateway(world, "queued 3\n")
+    faults = world.server.faults
+    faults.warnings, faults.remarks_only_with = ("a store did not answer",), "* 5"
+    targets = {f"t{n}": resting(f"queued * {n}") for n in range(9)}
+    made = []
+    for turn in range(4):
+        if turn == 3:
+            faults.warnings = ()
+        before = len(world.server.queries)
+        await world.look(**targets)
+        made.append(sum("label_replace" in query for query in world.server.queries[before:]))
+        unread = [key for key, reading in world.last.items() if reading.wake is None]
+        assert unread == (["t5"] if turn < 3 else [])
+    assert made == [7, 2, 2, 2], "once it is known, it is asked apart from the others"
+    await world.look(**targets)
+    assert sum("label_replace" in query for query in world.server.queries) == sum(made) + 1
+    assert world.last["t5"].wake == 15.0
+
+
+async def test_a_server_that_warns_of_everything_is_not_asked_without_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus_user_queries, "HALVED_A_SWEEP", 4)
+    gateway(world, "queued 3\n")
+    targets = {f"t{n}": resting(f"queued * {n}") for n in range(16)}
+    await world.look(**targets)
+    world.server.faults.warnings = ("a store did not answer",)
+    before = len(world.server.queries)
+    await world.look(**targets)
+    assert sum("label_replace" in query for query in world.server.queries[before:]) == 1 + 4
+    assert all(reading.wake is None for reading in world.last.values())
+    assert world.last["t15"].problems[-1].endswith("could not be read: the server remarks: a store did not answer")

@@ -59,6 +59,8 @@ class Faults:
     """The faults above concern queries that contain this; "" is all."""
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
+    remarks_only_with: str = ""
+    """Warnings and infos are made on queries that contain this; "" is all."""
     authorization: str | None = None
     """The header that lets one in."""
 
@@ -158,11 +160,13 @@ class StandInPrometheus:
             self.scrape()
         try:
             with self._lock:
-                return 200, {"status": "success", "data": self._data(asked), **self._remarks()}
+                return 200, {"status": "success", "data": self._data(asked), **self._remarks(asked)}
         except BadQueryError as error:
             return 400, {"status": "error", "errorType": "bad_data", "error": str(error)}
 
-    def _remarks(self) -> dict[str, list[str]]:
+    def _remarks(self, asked: Asked) -> dict[str, list[str]]:
+        if self.faults.remarks_only_with not in asked.query:
+            return {}
         remarks = {"warnings": list(self.faults.warnings), "infos": list(self.faults.infos)}
         return {kind: said for kind, said in remarks.items() if said}
 
