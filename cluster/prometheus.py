@@ -24,6 +24,7 @@ from cluster.errors import NotObservedError
 from cluster.prometheus_arrivals import Arrivals
 from cluster.prometheus_connection import Connection, Rows
 from cluster.prometheus_history import LONGEST_SECONDS, HistoryTarget, Past, load_history
+from cluster.prometheus_processes import Instances, Processes
 from cluster.prometheus_queries import (
     COUNTERS,
     GAUGES,
@@ -41,6 +42,7 @@ from cluster.prometheus_queries import (
     one_of,
     quoted,
     scrape_times,
+    shown_lately,
     summed,
 )
 from cluster.prometheus_readings import (
@@ -49,8 +51,10 @@ from cluster.prometheus_readings import (
     Sweep,
     fold_columns,
     fold_edges,
+    fold_instances,
     fold_scrapes,
     fold_up,
+    judge_up,
     reading_of,
 )
 from cluster.prometheus_user_queries import Found, UserQueries
@@ -86,6 +90,7 @@ class Prometheus:
         self._edges_until = -math.inf
         self._remarks_made = 0
         self._user_queries = UserQueries(self.connection)
+        self._processes = Processes()
         self._routers: dict[tuple[str, str], Arrivals] = {}
 
     @property
@@ -224,7 +229,17 @@ class Prometheus:
             await asyncio.gather(*(columns("latency buckets", promql, "le") for promql in wanted))
 
         async def up() -> None:
-            sweep.up = await part("`up`", once(index.labels, matching(("up",), narrow)), fold_up(index, scrapes)) or {}
+            ups = await part("`up`", once(index.labels, matching(("up",), narrow)), fold_up(index))
+            if ups is None:
+                return
+            lately: Instances | None = {}
+            if self._processes.in_doubt(index, scrapes.instances, ups):
+                promql = shown_lately(index.labels, narrow)
+                lately = await part("which processes showed vLLM lately", promql, fold_instances(index))
+            if lately is None:
+                return
+            vllm = self._processes.judge(index, scrapes.instances, lately, ups, sweep.now)
+            judge_up(sweep, ups, vllm)
 
         # Nothing to read of pods that show no vLLM; whether they are scraped at all is still worth knowing.
         if not scrapes.times:

@@ -160,6 +160,15 @@ def scrape_times(labels: Sequence[str]) -> str:
     )
 
 
+def shown_lately(labels: Sequence[str], matchers: Iterable[str]) -> str:
+    """What showed a gauge that every vLLM shows within the last hour."""
+    # Name by name, as above.
+    return " or ".join(
+        f"group {_by(labels)} (count_over_time({matching((name,), matchers)}[1h]))"
+        for name in vllm_metrics.GAUGES["requests_running"]
+    )
+
+
 def bucket_edges() -> str:
     """Which edges the histograms have on this server, spelt as it spells them."""
     names = [name for field in vllm_metrics.DISTRIBUTIONS for name in vllm_metrics.bucket_names(field)]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cluster import vllm_metrics
 from cluster.prometheus_arrivals import Process
+from cluster.prometheus_processes import Instances, Ups
 from cluster.prometheus_queries import INSTANCE, TARGET, WAYS, PodIndex, TargetPods
 from cluster.vllm_metrics import Edges, Key
 from policies.scaling.observation import PodSample, SampleState, with_idleness
@@ -90,6 +91,8 @@ class Sweep:
     near: dict[Objectives, Edges] = field(default_factory=dict)
     """Of the edges those that matter to each of the objectives."""
     up: dict[int, bool] = field(default_factory=dict)
+    incomplete: set[int] = field(default_factory=set)
+    """Pods of which one process shows vLLM and another, which did and is still scraped, does not."""
     problems: list[str] = field(default_factory=list)
     partial: bool = False
     """Some answer is missing, or the server remarked that it may not be whole."""
@@ -140,22 +143,45 @@ def fold_columns(index: PodIndex, apart: str = "", *, config: bool = False) -> C
     return fold
 
 
-def fold_up(index: PodIndex, scrapes: Scrapes) -> Callable[[Rows], dict[int, bool]]:
-    """Whether all of a pod's vLLM processes answer; of a pod that shows no vLLM, whether all ports scraped do."""
+def fold_instances(index: PodIndex) -> Callable[[Rows], dict[int, set[str]]]:
+    """The instances of each pod."""
 
-    def fold(rows: Rows) -> dict[int, bool]:
-        up: dict[int, bool] = {}
+    def fold(rows: Rows) -> dict[int, set[str]]:
+        instances: dict[int, set[str]] = {}
+        for row in rows:
+            place = index.place(row["metric"])
+            if place is not None:
+                instances.setdefault(place, set()).add(row["metric"].get(INSTANCE, ""))
+        return instances
+
+    return fold
+
+
+def fold_up(index: PodIndex) -> Callable[[Rows], dict[int, dict[str, bool]]]:
+    """Whether the latest scrape of each instance of a pod succeeded."""
+
+    def fold(rows: Rows) -> dict[int, dict[str, bool]]:
+        ups: dict[int, dict[str, bool]] = {}
         for row in rows:
             labels = row["metric"]
             place = index.place(labels)
-            if place is None or labels.get(INSTANCE, "") not in scrapes.instances.get(
-                place, (labels.get(INSTANCE, ""),)
-            ):
-                continue
-            up[place] = up.get(place, True) and float(row["value"][1]) == 1.0
-        return up
+            if place is not None:
+                ports, port = ups.setdefault(place, {}), labels.get(INSTANCE, "")
+                ports[port] = ports.get(port, True) and float(row["value"][1]) == 1.0
+        return ups
 
     return fold
+
+
+def judge_up(sweep: Sweep, ups: Ups, vllm: Instances) -> None:
+    """Whether all of a pod's vLLM processes answer and show it; of a pod that shows none, whether all ports do."""
+    for place, ports in ups.items():
+        shown = sweep.scrapes.instances.get(place, set())
+        wanted = [port for port in ports if port in vllm[place]] if shown else list(ports)
+        if shown and not shown.issuperset(vllm[place]):
+            sweep.incomplete.add(place)
+        if wanted:
+            sweep.up[place] = place not in sweep.incomplete and all(ports[port] for port in wanted)
 
 
 def fold_edges(rows: Rows) -> Edges:
@@ -251,8 +277,10 @@ def _sample(
         if before is not None:
             shown_before = (name for name in EXPECTED_AGAIN if getattr(before, name) is not None)
             missing += (name for name in shown_before if getattr(sample, name) is None)
-        if missing or sweep.partial:
+        if missing or sweep.partial or place in sweep.incomplete:
             sample = replace(sample, state=SampleState.PARTIAL)
+        if place in sweep.incomplete:
+            lacking.setdefault("fewer processes of vLLM than before", []).append(pod)
         for name in () if sweep.partial else missing:
             what = f"no {name.replace('_', ' ')} ({' or '.join(vllm_metrics.candidates(name))})"
             lacking.setdefault(what, []).append(pod)
