@@ -189,11 +189,12 @@ def _gpus(value: Any, where: str) -> dict[str, int]:
     found = {}
     for resource, quantity in _object(value, where).items():
         if resource.startswith(GPU_DOMAIN) and resource not in NOT_DEVICES:
-            found[sys.intern(resource)] = _count(quantity, f"{where}[{resource}]")
+            found[sys.intern(resource)] = count_of(quantity, f"{where}[{resource}]")
     return found
 
 
-def _count(quantity: Any, where: str) -> int:
+def count_of(quantity: Any, where: str) -> int:
+    """A whole number as Kubernetes writes one, which is "1k" for 1000; `where` is named if it is none."""
     if isinstance(quantity, int) and not isinstance(quantity, bool):
         return quantity
     read = _QUANTITY.fullmatch(quantity) if isinstance(quantity, str) else None

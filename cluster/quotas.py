@@ -7,10 +7,12 @@ a scope may not concern the target's pods, and is left to speak for itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.api import Api, Counters, Pace
+from cluster.gpu_objects import UnreadableObjectError, count_of
 from cluster.watch import Watch
 from policies.scaling.observation import Room
 
@@ -25,6 +27,7 @@ class Quota:
     name: str
     hard: Mapping[str, int]
     used: Mapping[str, int]
+    """What is not in it is not known."""
 
 
 def quota_of(thing: Mapping[str, Any], before: Quota | None = None) -> Quota | None:
@@ -36,25 +39,30 @@ def quota_of(thing: Mapping[str, Any], before: Quota | None = None) -> Quota | N
 
 
 def _counted(amounts: Mapping[str, str] | None) -> dict[str, int]:
-    return {
-        name: int(amount)
-        for name, amount in (amounts or {}).items()
-        if amount.isdecimal() and (name in _PODS or (name.startswith(_PREFIX) and "/" in name))
-    }
+    found = {}
+    for name, amount in (amounts or {}).items():
+        if name in _PODS or (name.startswith(_PREFIX) and "/" in name):
+            with suppress(UnreadableObjectError):
+                found[name] = count_of(amount, name)
+    return found
 
 
 def room(quotas: Iterable[Quota], existing: int, requests: Mapping[str, int]) -> Room | None:
     """How many pods like these there may be in all; `existing` are counted as used. None where nothing says."""
     found = [
-        Room(
-            existing + max(0, (hard - quota.used.get(name, 0)) // each),
-            f"quota '{quota.name}' has {max(0, hard - quota.used.get(name, 0))} of {hard} {name} left",
-        )
+        _left(quota.name, name, hard, quota.used.get(name), existing, each)
         for quota in quotas
         for name, hard in quota.hard.items()
         if (each := 1 if name in _PODS else requests.get(name.removeprefix(_PREFIX), 0))
     ]
     return min(found, key=lambda each: (each.replicas, each.reason), default=None)
+
+
+def _left(quota: str, name: str, hard: int, used: int | None, existing: int, each: int) -> Room:
+    if used is None:
+        return Room(existing, f"quota '{quota}' does not tell how many of {hard} {name} are used")
+    left = max(0, hard - used)
+    return Room(existing + left // each, f"quota '{quota}' has {left} of {hard} {name} left")
 
 
 def quotas_watch(api: Api, namespace: str, pace: Pace, counters: Counters) -> Watch[Quota]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cluster.quotas import quota_of, room
 
 GPU = "requests.nvidia.com/gpu"
@@ -28,12 +30,30 @@ def test_what_is_left_is_shared_among_pods_of_this_size() -> None:
 
 
 def test_the_narrowest_quota_counts_and_is_named() -> None:
-    wide, narrow = quota_of(quota({GPU: "99"}, {})), quota_of(quota({"count/pods": "5"}, {"count/pods": "4"}))
+    wide, narrow = quota_of(quota({GPU: "99"}, {GPU: "0"})), quota_of(quota({"count/pods": "5"}, {"count/pods": "4"}))
     assert wide is not None
     assert narrow is not None
     found = room([wide, narrow], 2, {"nvidia.com/gpu": 1})
     assert found is not None
     assert (found.replicas, found.reason) == (3, "quota 'q' has 1 of 5 count/pods left")
+
+
+def test_thousands_are_read_as_the_api_server_writes_them() -> None:
+    assert most(quota({"pods": "1500"}, {"pods": "1k"}), **{"nvidia.com_gpu": 1}) == 2 + 500
+    assert most(quota({"pods": "2k"}, {"pods": "2k"}), **{"nvidia.com_gpu": 1}) == 2
+    assert most(quota({GPU: "2k"}, {GPU: "1996"}), **{"nvidia.com_gpu": 2}) == 2 + 2
+
+
+@pytest.mark.parametrize("used", [{}, {GPU: "1500m"}], ids=["missing", "unreadable"])
+def test_what_is_used_and_not_known_leaves_no_room_beyond_what_is_there(used: dict[str, str]) -> None:
+    read = quota_of(quota({GPU: "9"}, used))
+    assert read is not None
+    found = room([read], 2, {"nvidia.com/gpu": 1})
+    assert found is not None
+    assert (found.replicas, found.reason) == (
+        2,
+        "quota 'q' does not tell how many of 9 requests.nvidia.com/gpu are used",
+    )
 
 
 def test_what_does_not_concern_the_pods_says_nothing() -> None:
