@@ -104,7 +104,7 @@ class UserQueries:
             apart = self._warned(texts)
             calm = [text for text in texts if text not in apart]
             await asyncio.gather(
-                *(ask(chunk) for chunk in _chunks(calm)), *(ask(chunk, warned=True) for chunk in _chunks(apart))
+                *(ask(chunk) for chunk in _chunks(calm)), *(ask(chunk, warned=True) for chunk in _chunks([*apart]))
             )
 
         async def ask_new() -> None:
@@ -113,7 +113,7 @@ class UserQueries:
             await ask_all([text for text in found if text not in unsound and text not in sound])
 
         # What is sound does not wait for what is new.
-        await asyncio.gather(ask_all([text for text in sound if found[text] == NO_VALUE]), ask_new())
+        await asyncio.gather(ask_all([t for t, why in found.items() if t in sound and why == NO_VALUE]), ask_new())
         return found
 
     async def unsound(self, texts: Iterable[str]) -> dict[str, str]:
@@ -140,10 +140,10 @@ class UserQueries:
         self._known[text].why = why
         return why
 
-    def _warned(self, texts: Iterable[str]) -> list[str]:
-        """Those that a warning was meant for of late."""
+    def _warned(self, texts: Iterable[str]) -> dict[str, None]:
+        """Those that a warning was meant for of late, in their order."""
         now = monotonic()
-        return [text for text in texts if now < self._known[text].warned_until]
+        return dict.fromkeys(text for text in texts if now < self._known[text].warned_until)
 
     def _warn(self, texts: Iterable[str], until: float) -> None:
         for text in texts:
