@@ -59,6 +59,14 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 @click.option("--port", type=_port, default=8080, show_default=True)
 @click.option("--tick", type=_Finite(0.1, 300), default=15, show_default=True, help="Seconds between decisions.")
 @click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
+@click.option(
+    "--credentials",
+    type=_file,
+    default="/etc/preheat/credentials",
+    show_default=True,
+    metavar="DIR",
+    help="Of the files that the cluster's resources name, only those below it are read.",
+)
 @click.option("--metrics-api-port", type=_port, metavar="PORT", help="Serve external.metrics.k8s.io to HPAs there.")
 @click.option(
     "--keda-port", type=_port, metavar="PORT", help="Serve KEDA's external scaler there; needs preheat[keda]."
@@ -77,6 +85,7 @@ def autoscaler(
     port: int,
     tick: float,
     journal: Path | None,
+    credentials: Path,
     verbose: bool,
     **publish: Any,
 ) -> None:
@@ -95,7 +104,7 @@ def autoscaler(
 
         others = PublishOptions(**publish)
         place = (resources, kubeconfig, context, host, port)
-        program.run(program.Options(*place, tick, journal, namespace, leader_elect, others))
+        program.run(program.Options(*place, tick, journal, namespace, leader_elect, others, credentials))
     except ConfigError as error:
         _mend(error.problems)
 
@@ -188,6 +197,14 @@ def _diagnosed(findings: Any, as_json: bool) -> None:
 @click.option("--namespace", metavar="NAME", help="The resources, and the autoscaler, of this namespace only.")
 @click.option("--home", default="preheat-system", show_default=True, metavar="NAME", help="Where the autoscaler runs.")
 @click.option("--tick", "tick_seconds", type=_finite, default=15, show_default=True, help="The autoscaler's.")
+@click.option(
+    "--credentials",
+    type=_file,
+    default="/etc/preheat/credentials",
+    show_default=True,
+    metavar="DIR",
+    help="The autoscaler's: no other file that a resource of the cluster names is read here.",
+)
 @_kubeconfig
 @_context
 @_as_json

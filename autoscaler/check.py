@@ -49,7 +49,7 @@ async def check(path: Path, kubeconfig: str | None, context: str | None) -> Repo
     for resource in sound:
         servers.setdefault(identity(resource.spec.prometheus), []).append(resource)
     async with AsyncExitStack() as parts:
-        clients = {settings: Prometheus(settings) for settings in servers}
+        clients = {settings: Prometheus(settings, quotes=True) for settings in servers}
         for client in clients.values():
             parts.callback(client.close)
         looks = [_check_prometheus(clients[settings], sharing) for settings, sharing in servers.items()]

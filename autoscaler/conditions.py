@@ -108,7 +108,7 @@ def _wrong_query(seen: Observation | None) -> str:
     """What Prometheus says of PromQL that it cannot read: nobody could tell before it was asked."""
     problems = seen.problems if seen else ()
     queries = ("prometheus.arrivals", "wake.query")
-    wrong = (each for each in problems if each.startswith(queries) and "parse error" in each)
+    wrong = (each for each in problems if each.startswith(queries) and "bad_data" in each)
     return next((f"spec.{each}" for each in wrong), "")
 
 

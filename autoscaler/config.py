@@ -1,18 +1,25 @@
 """The file of `--config`: one VLLMAutoscaler a document, and the files that they name.
 
 It is read once, at start. Whatever is wrong is collected and told at once, each in one sentence that says
-which document of the file it speaks of.
+which document of the file it speaks of. Resources of the cluster are others' than the operator's: what they may have
+read of his files, and sent to a server of their choice, is here, too.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from cluster.files import ConfigError, documents, unreadable
 from policies.scaling.resource import Prometheus, VLLMAutoscaler
 from policies.scaling.resource_reading import InvalidResourceError, read
+
+CREDENTIALS: Final = Path("/etc/preheat/credentials")
+OWN_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes mounts the token with which we ask the API server."""
 
 
 def load(path: Path) -> tuple[VLLMAutoscaler, ...]:
@@ -60,6 +67,25 @@ def _repeated(resources: list[VLLMAutoscaler]) -> Iterator[str]:
                 f"{resource.metadata.namespace}/{ref.name}: keep one, or they would fight over it"
             )
         targets.setdefault(target, resource.key)
+
+
+def forbidden_files(resource: VLLMAutoscaler, below: Path) -> Iterator[str]:
+    """The files that are not read for a resource of the cluster: whoever writes it names the server, too."""
+    for field, path in _named_files(resource.spec.prometheus):
+        where = f"{resource.key}: spec.prometheus.{field}: {path}"
+        leads_to = Path(os.path.realpath(path))
+        if leads_to.is_relative_to(os.path.realpath(OWN_ACCOUNT)):
+            yield f"{where}: is the autoscaler's own account's, which nobody is sent: {_remedy(below)}"
+        # Both as it is written, since where a link of /proc leads changes, and as it leads, since `..data` is a link.
+        elif not (
+            Path(os.path.abspath(path)).is_relative_to(os.path.abspath(below))
+            and leads_to.is_relative_to(os.path.realpath(below))
+        ):
+            yield f"{where}: is not below {below}, and no other file is read for a resource: {_remedy(below)}"
+
+
+def _remedy(below: Path) -> str:
+    return f"mount what this Prometheus asks for below {below}"
 
 
 def missing_files(resource: VLLMAutoscaler) -> Iterator[str]:

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from autoscaler.cluster_fleet import Conflict
 from autoscaler.conditions import INVALID_SPEC
-from autoscaler.config import missing_files
+from autoscaler.config import CREDENTIALS, forbidden_files, missing_files
 from autoscaler.events import Announcement
 from autoscaler.loop import Turn
 from autoscaler.reporter import Reporter
@@ -65,12 +66,15 @@ class Followed:
 class Controller:
     """Runs until it is cancelled; then every target is let go of."""
 
-    def __init__(self, cluster: Cluster, autoscalers: Autoscalers, targets: Targets) -> None:
+    def __init__(
+        self, cluster: Cluster, autoscalers: Autoscalers, targets: Targets, credentials: Path = CREDENTIALS
+    ) -> None:
         self.problem = "the resources were not listed yet"
         """Why the objects cannot be followed; "" while they can."""
         self._cluster = cluster
         self._autoscalers = autoscalers
         self._targets = targets
+        self._credentials = credentials
         self._followed: dict[str, Followed] = {}
         self._histories: dict[str, tuple[VLLMAutoscaler, History]] = {}
         """What was seen for objects that are let go of for now, by uid: the spec changed, or another replica led."""
@@ -233,9 +237,9 @@ class Controller:
         """The reason and the sentence of what keeps it from running; empty if nothing does."""
         if followed.resource is None:
             return INVALID_SPEC, followed.problem
-        missing = "; ".join(missing_files(followed.resource)).replace(f"{followed.stated.key}: ", "")
-        if missing:
-            return INVALID_SPEC, missing
+        unread = [*forbidden_files(followed.resource, self._credentials)] or [*missing_files(followed.resource)]
+        if unread:
+            return INVALID_SPEC, "; ".join(unread).replace(f"{followed.stated.key}: ", "")
         for other in self._followed.values():
             if other.target and other is not followed and _same_target(other.target.resource, followed.resource):
                 ref = followed.resource.spec.scale_target_ref

@@ -28,8 +28,8 @@ from autoscaler.ailments import (
 )
 from autoscaler.check import objective_notes, series_problem, wrong_queries
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
+from autoscaler.config import CREDENTIALS, forbidden_files, missing_files
 from autoscaler.config import examine as examine_file
-from autoscaler.config import missing_files
 from autoscaler.nodes import fitting, remedy_of
 from autoscaler.program import LEASE
 from autoscaler.publish.numbers import METRIC
@@ -66,6 +66,8 @@ class Asked:
     kubeconfig: str | None = None
     context: str | None = None
     tick_seconds: float = 15.0
+    credentials: Path = CREDENTIALS
+    """As the autoscaler has it."""
 
 
 async def examine(asked: Asked) -> Findings:
@@ -137,7 +139,9 @@ async def _resources(asked: Asked, cluster: Cluster | None, findings: Findings) 
         found = tuple(await _resources_of(cluster, asked.namespace, findings)) if cluster else ()
     sound = []
     for resource in found:
-        unreadable = list(missing_files(resource)) if asked.config is not None else []
+        # Theirs may be mounted in its pod alone; what it would not read for them is not sent from here either.
+        theirs = asked.config is None
+        unreadable = list(forbidden_files(resource, asked.credentials) if theirs else missing_files(resource))
         for problem in unreadable:
             findings.fail(resource.key, problem)
         if not unreadable:
@@ -182,7 +186,7 @@ async def _look_at_server(
 ) -> None:
     about = f"Prometheus {settings.url}"
     try:
-        client = Prometheus(settings)
+        client = Prometheus(settings, quotes=True)
     except ConfigError as error:
         findings.fail(about, str(error))
         return

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
+from autoscaler.config import CREDENTIALS
 from autoscaler.controller import Controller
 from autoscaler.endings import Endings
 from autoscaler.floor import FloorKeeper
@@ -65,6 +66,8 @@ class Options:
     leader_elect: bool | None = None
     """Whether of several replicas one writes; None: where resources are followed."""
     publish: PublishOptions = field(default_factory=PublishOptions)
+    credentials: Path = CREDENTIALS
+    """Below it lie the files that resources of the cluster may name."""
 
 
 LEASE: Final = "preheat-autoscaler"
@@ -175,7 +178,7 @@ class _Work:
         self.label = LeaderLabel(own_pod() if options.publish.listens else None, cluster.api)
         self._resources = options.resources
         self._targets = targets
-        self._controller = Controller(cluster, cluster.autoscalers(options.namespace), targets)
+        self._controller = Controller(cluster, cluster.autoscalers(options.namespace), targets, options.credentials)
 
     async def run(self) -> None:
         """Until it is cancelled; then no write is on its way any more."""

@@ -76,8 +76,8 @@ T = TypeVar("T")
 class Prometheus:
     """One server as one identity; its `connection` counts the requests made and the errors by kind."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.connection = Connection(settings)
+    def __init__(self, settings: Settings, *, quotes: bool = False) -> None:
+        self.connection = Connection(settings, quotes=quotes)
         self.dropped_series = 0
         """Of the latest sweep: series of vLLM that join no pod that was asked for."""
         self.dropped_series_total = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import threading
@@ -34,11 +35,19 @@ MOST_AT_ONCE: Final = 4
 ATTEMPTS: Final = 2
 RETRY_AFTER_SECONDS: Final = 0.25
 LARGEST_ANSWER_BYTES: Final = 256 * 2**20
+LONGEST_QUOTE: Final = 200
+"""Characters of what a server says when it fails."""
+ERROR_TYPES: Final = frozenset(
+    ("timeout", "canceled", "execution", "bad_data", "internal", "unavailable", "not_found", "not_acceptable")
+)
+"""As Prometheus spells them beside an error."""
 _UNFOLDING: Final = threading.Lock()
 """Held from the parsing of an answer to its folding: unfolded it takes ten times the memory of its bytes, and threads
 that parse side by side are no faster."""
 # Beyond the deadline for what no timeout of a socket covers, such as a name server that is silent.
 GRACE_SECONDS: Final = 0.5
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]
@@ -65,12 +74,13 @@ class QueryRefusedError(NotObservedError):
 
 
 class _TroubleError(Exception):
-    """Why one attempt failed; the words follow "Prometheus at URL"."""
+    """Why one attempt failed; the words follow "Prometheus at URL", and `said` is what the server itself said."""
 
-    def __init__(self, kind: str, words: str, *, passing: bool = False) -> None:
+    def __init__(self, kind: str, words: str, *, passing: bool = False, said: str = "") -> None:
         super().__init__(words)
         self.kind = kind
         self.passing = passing
+        self.said = said[:LONGEST_QUOTE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +99,16 @@ class _Patience:
 
 
 class Connection:
-    """Questions to one server as one identity, with counts of what was asked and what went wrong."""
+    """Questions to one server as one identity, with counts of what was asked and what went wrong.
 
-    def __init__(self, settings: Settings) -> None:
+    What a server says when it fails is for the log, unless `quotes` says that whoever reads the error may read all:
+    a status is read by whoever wrote the URL, and it may be that of a server which answers us and not him.
+    """
+
+    def __init__(self, settings: Settings, *, quotes: bool = False) -> None:
         self.settings = settings
+        self._quotes = quotes
+        self._logged = ""
         self.requests_made = 0
         self.errors_by_kind: Counter[str] = Counter()
         self._kept = threading.local()
@@ -185,9 +201,17 @@ class Connection:
                 again = trouble.passing and patience.left > RETRY_AFTER_SECONDS
                 if not again or attempt == ATTEMPTS:
                     kind = QueryRefusedError if trouble.kind == "refused" else NotObservedError
-                    raise kind(f"Prometheus at {self.settings.url} {trouble}") from trouble
+                    raise kind(f"Prometheus at {self.settings.url} {trouble}{self._quote(trouble.said)}") from trouble
             attempt += 1
             await asyncio.sleep(RETRY_AFTER_SECONDS)
+
+    def _quote(self, said: str) -> str:
+        if said and self._quotes:
+            return f"; it says: {said}"
+        if said and said != self._logged:
+            log.warning("Prometheus at %s says: %s", self.settings.url, said)
+            self._logged = said
+        return ""
 
     async def _in_thread(self, work: Callable[[], T], patience: _Patience, places: asyncio.Semaphore) -> T:
         """Run it in a thread that nobody has to wait for: a place is taken until the thread itself ends."""
@@ -245,8 +269,8 @@ class Connection:
         """Response hook: read within the deadline, parse fast, keep the remarks, refuse what is no answer."""
         if response.is_redirect:
             response.close()
-            to = response.headers.get("location", "")
-            raise _TroubleError("redirect", f"sends us on to {to}: write the address meant as prometheus.url")
+            words = f"sends us on elsewhere (HTTP {response.status_code}): write the address meant as prometheus.url"
+            raise _TroubleError("redirect", words, said=response.headers.get("location", ""))
         text = b"".join(self._chunks(response))
         self._kept.until_folded.enter_context(_UNFOLDING)
         try:
@@ -293,19 +317,21 @@ class Connection:
 
 def _refusal(response: requests.Response, body: Any, text: bytes) -> _TroubleError:
     status = response.status_code
-    said = body.get("error") if isinstance(body, dict) else None
-    said = str(said or " ".join(text[:200].decode("utf-8", "replace").split()) or response.reason)
+    told = body if isinstance(body, dict) else {}
+    said = " ".join(str(told.get("error") or text[:LONGEST_QUOTE].decode("utf-8", "replace")).split())
+    kind = told.get("errorType")
     if status == 200:
-        return _TroubleError("not-prometheus", f"answers, but not as Prometheus does: {said[:80]}")
+        return _TroubleError("not-prometheus", "answers, but not as Prometheus does", said=said)
     if status in (401, 403):
-        words = f"does not let us in (HTTP {status}: {said}): set prometheus.bearerTokenFile or basicAuth"
-        return _TroubleError("identity", words)
+        words = f"does not let us in (HTTP {status}): set prometheus.bearerTokenFile or basicAuth"
+        return _TroubleError("identity", words, said=said)
     if status == 404:
         words = "has no /api/v1: if it is served below a path, write the path into prometheus.url"
         return _TroubleError("not-prometheus", words)
+    why = f"(HTTP {status}, {kind})" if isinstance(kind, str) and kind in ERROR_TYPES else f"(HTTP {status})"
     if status in (400, 405, 422):
-        return _TroubleError("refused", f"refuses the question (HTTP {status}): {said}")
-    return _TroubleError(f"http-{status}", f"is not able to answer (HTTP {status}: {said})", passing=True)
+        return _TroubleError("refused", f"refuses the question {why}", said=said)
+    return _TroubleError(f"http-{status}", f"is not able to answer {why}", passing=True, said=said)
 
 
 def _tls_words(error: BaseException) -> str:

@@ -168,7 +168,7 @@ def _sentence(wrong: ErrorDetails) -> str:
 
 async def fetch(asked: Address) -> RecordedTraffic:
     """What the server has; NotObservedError says why it has said nothing."""
-    connection = Connection(asked.settings)
+    connection = Connection(asked.settings, quotes=True)
     deadline = monotonic() + max(SECONDS_ALLOWED, asked.settings.timeout_seconds)
     days = range(int(asked.start), int(asked.end), int(DAY_SECONDS))
     try:

@@ -182,5 +182,7 @@ def test_a_machine_without_a_python_that_will_do_is_told_what_to_do(tmp_path: Pa
 def test_every_file_a_kustomization_names_is_there() -> None:
     for path in files(".yaml"):
         if path.name == "kustomization.yaml":
-            for resource in yaml.safe_load(path.read_text())["resources"]:
-                assert (path.parent / resource).exists(), f"{path.relative_to(ROOT)} names {resource}"
+            stated = yaml.safe_load(path.read_text())
+            patches = [each["path"] for each in stated.get("patches", ()) if "path" in each]
+            for named in [*stated.get("resources", ()), *patches]:
+                assert (path.parent / named).exists(), f"{path.relative_to(ROOT)} names {named}"

@@ -75,7 +75,7 @@ def cut(limit: Limit) -> Turn:
 
 
 RAISED = replace(RESCALED, outcome=Outcome.RAISED, problem="down", kind="prometheus")
-NO_PROMQL = "prometheus.arrivals (x() could not be read: parse error"
+NO_PROMQL = "prometheus.arrivals (x() could not be read: refuses the question (HTTP 400, bad_data)"
 HOMELESS = Pod("p", PodStage.UNSCHEDULABLE, START)
 
 

@@ -10,7 +10,8 @@ import certifi
 import pytest
 import yaml
 
-from autoscaler.config import load
+from autoscaler import config
+from autoscaler.config import forbidden_files, load
 from cluster.files import ConfigError
 from tests.autoscaler.worlds import resource
 
@@ -132,6 +133,57 @@ def test_files_that_the_resource_names_are_looked_at(file: Path, tmp_path: Path)
     prometheus |= {"url": "https://p", "caFile": certifi.where()}
     file.write_text(yaml.safe_dump(stated))
     assert len(load(file)) == 1
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Path:
+    """A directory as Kubernetes mounts a volume: each file a link through `..data`."""
+    mounted = tmp_path / "credentials"
+    (mounted / "..2026_01_01").mkdir(parents=True)
+    (mounted / "..2026_01_01" / "token").write_text("sesame")
+    (mounted / "..data").symlink_to("..2026_01_01")
+    (mounted / "token").symlink_to("..data/token")
+    return mounted
+
+
+def test_a_resource_of_the_cluster_may_name_the_files_that_are_mounted_for_it(credentials: Path) -> None:
+    prometheus = {"url": "https://p", "bearerTokenFile": str(credentials / "token"), "caFile": f"{credentials}/ca"}
+    assert [*forbidden_files(resource(prometheus=prometheus), credentials)] == []
+    linked = credentials.parent / "linked"
+    linked.symlink_to(credentials)
+    prometheus = {"url": "https://p", "bearerTokenFile": str(linked / "token")}
+    assert [*forbidden_files(resource(prometheus=prometheus), linked)] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["{below}/out", "{below}/../secret", "{below}-of-others/token", "/proc/self/cwd/token", "token", "/proc/1/environ"],
+)
+def test_no_other_file_is_read_for_a_resource_of_the_cluster(
+    credentials: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (credentials / "out").symlink_to("../secret")
+    monkeypatch.chdir(credentials if path.startswith("/proc") else "/")
+    named = path.format(below=credentials)
+    prometheus = {"url": "https://p", "basicAuth": {"username": "u", "passwordFile": named}}
+    (problem,) = forbidden_files(resource(prometheus=prometheus), credentials)
+    assert problem == (
+        f"inference/llama: spec.prometheus.basicAuth.passwordFile: {named}: is not below {credentials}, and no other "
+        f"file is read for a resource: mount what this Prometheus asks for below {credentials}"
+    )
+
+
+def test_the_token_of_the_autoscalers_own_account_is_sent_to_nobody(
+    credentials: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the directory is chosen so wide that it holds it."""
+    monkeypatch.setattr(config, "OWN_ACCOUNT", credentials)
+    prometheus = {"url": "https://p", "bearerTokenFile": str(credentials / "token")}
+    (problem,) = forbidden_files(resource(prometheus=prometheus), Path("/"))
+    assert problem == (
+        f"inference/llama: spec.prometheus.bearerTokenFile: {credentials / 'token'}: is the autoscaler's own "
+        "account's, which nobody is sent: mount what this Prometheus asks for below /"
+    )
 
 
 def test_the_example_of_these_tests_is_sound() -> None:

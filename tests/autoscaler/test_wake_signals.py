@@ -66,7 +66,7 @@ def test_at_rest_it_is_said_what_wakes_it() -> None:
 
 
 def test_a_wake_query_that_fails_is_said_at_rest_too() -> None:
-    problem = "wake.query (sum() could not be read: parse error"
+    problem = "wake.query (sum() could not be read: refuses the question (HTTP 400, bad_data)"
     ready = {each.type: each for each in after(at_rest(problem), of=stated()).conditions}["Ready"]
     assert (ready.status, ready.reason, ready.message) == ("False", "InvalidSpec", f"spec.{problem}")
     problem = "wake.query (x) could not be read: it has no value now"

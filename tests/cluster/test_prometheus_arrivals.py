@@ -90,7 +90,7 @@ async def test_one_wrong_query_for_arrivals_spoils_no_other(world: World) -> Non
     assert "sum(up" in world.server.queries, "it is asked as written, for what is wrong with it"
     (problem,) = world.last["wrong"].problems
     assert problem.startswith("prometheus.arrivals (sum(up) could not be read: Prometheus at http://127.0.0.1:")
-    assert problem.endswith("unexpected end of input")
+    assert problem.endswith("refuses the question (HTTP 400, bad_data)")
     before = world.prometheus.connection.errors_by_kind["refused"]
     await world.look(**targets)
     assert world.prometheus.connection.errors_by_kind["refused"] == before, "it is not asked again at once"

@@ -171,17 +171,17 @@ async def test_who_gives_up_waiting_leaves_the_connection_whole(server: StandInP
 @pytest.mark.parametrize(
     ("status", "said", "kind", "tries"),
     [
-        (503, "is not able to answer (HTTP 503: told to)", "http-503", 2),
-        (500, "is not able to answer (HTTP 500: told to)", "http-500", 2),
-        (401, "does not let us in (HTTP 401: told to): set prometheus.bearerTokenFile or basicAuth", "identity", 1),
-        (403, "does not let us in (HTTP 403: told to): set prometheus.bearerTokenFile or basicAuth", "identity", 1),
+        (503, "is not able to answer (HTTP 503)", "http-503", 2),
+        (500, "is not able to answer (HTTP 500)", "http-500", 2),
+        (401, "does not let us in (HTTP 401): set prometheus.bearerTokenFile or basicAuth", "identity", 1),
+        (403, "does not let us in (HTTP 403): set prometheus.bearerTokenFile or basicAuth", "identity", 1),
         (
             404,
             "has no /api/v1: if it is served below a path, write the path into prometheus.url",
             "not-prometheus",
             1,
         ),
-        (422, "refuses the question (HTTP 422): told to", "refused", 1),
+        (422, "refuses the question (HTTP 422)", "refused", 1),
     ],
 )
 async def test_each_refusal_has_its_sentence(
@@ -194,14 +194,48 @@ async def test_each_refusal_has_its_sentence(
 
 
 async def test_a_wrong_query_is_told_apart(server: StandInPrometheus, connect: Connect) -> None:
-    with pytest.raises(QueryRefusedError, match=r"refuses the question \(HTTP 400\): parse error"):
+    with pytest.raises(QueryRefusedError, match=r"refuses the question \(HTTP 400, bad_data\)$"):
         await connect(server.url).instant("sum(x", values)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (503, b"the tenants: sesame", {}),
+        (403, b"the tenants: sesame", {}),
+        (200, b"the tenants: sesame", {}),
+        (422, b'{"status": "error", "errorType": "sesame", "error": "sesame"}', {}),
+        (302, b"", {"Location": "https://login.example/sesame"}),
+    ],
+)
+async def test_what_a_failing_server_says_is_for_the_log_and_for_no_status(
+    server: StandInPrometheus,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    body: bytes,
+    headers: dict[str, str],
+) -> None:
+    """Whoever writes a resource names the server, which may be one that answers the autoscaler and not him."""
+    server.faults.status, server.faults.body, server.faults.headers = status, body, headers
+    connection = connect(server.url)
+    assert "sesame" not in await failure(connection)
+    assert "sesame" not in await failure(connection)
+    (line,) = caplog.messages
+    assert line.startswith(f"Prometheus at {server.url} says: ")
+    assert line.endswith("sesame")
+
+
+async def test_who_named_the_server_himself_is_told_what_it_says(server: StandInPrometheus) -> None:
+    connection = Connection(Settings(url=server.url), quotes=True)
+    assert "refuses the question (HTTP 400, bad_data); it says: parse error: " in await failure(connection, "sum(x")
+    connection.close()
 
 
 async def test_what_is_no_prometheus_is_said(server: StandInPrometheus, connect: Connect) -> None:
     server.faults.body = b"<html>Welcome to nginx</html>"
     said = await failure(connect(server.url))
-    assert said == "answers, but not as Prometheus does: <html>Welcome to nginx</html>"
+    assert said == "answers, but not as Prometheus does"
 
 
 @pytest.mark.parametrize("data", [b'{"result": [1]}', b"{}", b'{"result": [{"metric": {}}]}', b"[]"])
@@ -213,7 +247,7 @@ async def test_an_answer_in_an_unknown_form_is_said(server: StandInPrometheus, c
 async def test_being_sent_elsewhere_is_said_and_not_followed(server: StandInPrometheus, connect: Connect) -> None:
     server.faults.status, server.faults.headers = 302, {"Location": "https://login.example/"}
     said = await failure(connect(server.url))
-    assert said == "sends us on to https://login.example/: write the address meant as prometheus.url"
+    assert said == "sends us on elsewhere (HTTP 302): write the address meant as prometheus.url"
 
 
 async def test_a_bearer_token_is_read_again_when_its_file_changes(

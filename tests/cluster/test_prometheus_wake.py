@@ -52,7 +52,7 @@ async def test_beside_others_pods_each_target_has_its_own_answer(world: World) -
     [
         ("gone", "wake.query (gone) could not be read: it has no value now"),
         ("queued", "wake.query (queued) could not be read: it has no value now"),
-        ("sum(queued", "unexpected end of input"),
+        ("sum(queued", "refuses the question (HTTP 400, bad_data)"),
     ],
     ids=("nothing", "no number", "no query"),
 )

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import preheat
+from autoscaler.config import CREDENTIALS
 from tests.checkout import ROOT
 
 BASE = ROOT / "manifests" / "base" / "autoscaler"
@@ -31,6 +32,20 @@ def test_the_deployment_starts_the_program_with_options_that_it_has(deployment: 
     command.make_context(subcommand, list(container["args"]), parent=click.Context(preheat.main))
     probes = {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
     assert probes == {"/healthz", "/readyz"}
+
+
+def test_what_resources_may_name_is_mounted_where_the_program_looks_for_it(deployment: Any) -> None:
+    patch = yaml.safe_load((ROOT / "manifests" / "prometheus_token" / "deployment.yaml").read_text())
+    (token,) = patch["spec"]["template"]["spec"]["volumes"]
+    pod = deployment["spec"]["template"]["spec"]
+    (mount,) = pod["containers"][0]["volumeMounts"]
+    (volume,) = pod["volumes"]
+    assert mount == {"name": volume["name"], "mountPath": str(CREDENTIALS), "readOnly": True}
+    assert token["name"] == volume["name"]
+    assert token["projected"]["sources"][0] == volume["projected"]["sources"][0]
+    for subcommand in ("autoscaler", "doctor"):
+        (option,) = [each for each in preheat.main.commands[subcommand].params if each.name == "credentials"]
+        assert option.default == str(CREDENTIALS)
 
 
 def test_service_budget_and_policy_are_about_the_deployments_pods(deployment: Any) -> None:

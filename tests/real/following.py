@@ -74,5 +74,7 @@ def followed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
         prometheus = stack.enter_context(running_prometheus(folder / "prometheus"))
         kubeconfig = apply_shipped(control_plane, folder / "overlay", namespace)
         give_lease_back(control_plane.api, namespace)
-        process = Autoscaler(folder, None, kubeconfig, options=("--namespace", namespace))
+        process = Autoscaler(
+            folder, None, kubeconfig, options=("--namespace", namespace, "--credentials", str(folder.parent))
+        )
         yield Followed(control_plane, prometheus, namespace, stack.enter_context(process))

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_said_on_the_object_and_concerns_no_other(followed: Fol
         "file": (
             followed.resource(well, "file", prometheus={"url": "http://h", "bearerTokenFile": "/nowhere/token"}),
             "InvalidSpec",
-            "spec.prometheus.bearerTokenFile: /nowhere/token: does not exist: check the path",
+            "spec.prometheus.bearerTokenFile: /nowhere/token: is not below ",
         ),
         "no-target": (
             followed.resource(followed.target("other"), "no-target", scaleTargetRef=deployment("othe")),

@@ -252,6 +252,10 @@ class KubernetesStandIn:
                 return web.json_response({"gitVersion": "v1.36.3"})
             case ["apis"]:
                 return web.json_response({"groups": list(self._groups())})
+            case ["apis", group]:
+                served = [k.api_version.split("/")[1] for k in self.kinds if k.api_version.startswith(f"{group}/")]
+                versions = [{"version": version} for version in dict.fromkeys(served)]
+                return web.json_response({"versions": versions}) if served else _status(404, "not found")
             case ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]:
                 return self._review(body["spec"]["resourceAttributes"])
             case ["api", "v1", "namespaces", namespace, "events", *name]:
