@@ -18,6 +18,8 @@ _FIELDS: tuple[tuple[str, int, int, Mapping[str, int]], ...] = (
     ("day of week", 0, 6, _DAYS),
 )
 _LONGEST_DAYS = 5 * 366
+_ANY_TIME = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+"""Any five years have each day of the calendar, but around 2100."""
 
 
 class CronError(ValueError):
@@ -77,6 +79,14 @@ def read_schedule(text: str) -> Schedule:
         frozenset(weekdays),
         all(named),
     )
+
+
+def coming(text: str) -> Schedule:
+    """`read_schedule` of one that is due at all: on 31 February nothing is."""
+    schedule = read_schedule(text)
+    if schedule.after(_ANY_TIME) is None:
+        raise CronError(f"schedule '{text}' never comes: name a day that its month has")
+    return schedule
 
 
 def _field(text: str, part: str, what: str, least: int, most: int, words: Mapping[str, int]) -> set[int]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from policies.scaling.cron import CronError, read_schedule, zone
+from policies.scaling.cron import CronError, coming, zone
 from policies.scaling.resource import API_VERSION, KIND, Spec, VLLMAutoscaler, bounds_problems, identity_problems
 
 
@@ -49,8 +49,8 @@ def _unreadable_schedules(spec: Spec) -> Iterator[str]:
     """What no schema can tell: schedules that never come, zones that nobody knows."""
     for number, each in enumerate(spec.schedule):
         for field, read_field, text in (
-            ("start", read_schedule, each.start),
-            ("end", read_schedule, each.end),
+            ("start", coming, each.start),
+            ("end", coming, each.end),
             ("timeZone", zone, each.time_zone),
         ):
             try:

@@ -57,11 +57,23 @@ def test_replicas_are_ready_when_it_begins_and_leave_after_it_ends() -> None:
     assert 1800 - 300 < raised.time - story.epoch <= 1800 - 180, "not long before it is needed"
 
 
+def test_what_comes_only_in_leap_years_is_stated_all_the_same() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["spec"]["schedule"] = [{"start": "0 8 29 2 *", "end": "0 18 29 2 *", "minReplicas": 2}]
+    assert read(document).spec.schedule[0].min_replicas == 2
+
+
 @pytest.mark.parametrize(
     ("field", "text", "sentence"),
     [
         ("start", "0 25 * * *", "spec.schedule.0.start: schedule '0 25 * * *': hour '25' is not within 0-23"),
         ("end", "8 o'clock", "spec.schedule.0.end: schedule '8 o'clock' has 2 fields: write minute hour"),
+        (
+            "start",
+            "0 8 31 2 *",
+            "spec.schedule.0.start: schedule '0 8 31 2 *' never comes: name a day that its month has",
+        ),
+        ("end", "0 8 30 feb *", "spec.schedule.0.end: schedule '0 8 30 feb *' never comes: name a day that its"),
         ("timeZone", "Europa/Berlin", "spec.schedule.0.timeZone: time zone 'Europa/Berlin' is not known"),
         ("minReplicas", 99, "spec: minReplicas of schedule (99) must not exceed maxReplicas (8)"),
         ("until", 9, "spec.schedule.0.until is not a field of VLLMAutoscaler: "),
