@@ -192,8 +192,8 @@ class Controller:
         if FINALIZER not in stated.finalizers:
             return
         try:
-            if followed.resource:
-                await self._targets.floors.give_back(followed.resource, listed_anew=True)
+            # By its name alone: what it raised stands whatever has become of its spec.
+            await self._targets.floors.give_back(stated.key, listed_anew=True)
         except ClusterError as error:
             log.warning("it cannot go yet: %s", error, extra={"target": stated.key})
             return

@@ -86,7 +86,7 @@ class FloorKeeper:
         extra = {"target": resource.key}
         while True:
             try:
-                if floor := await self.give_back(resource):
+                if floor := await self.give_back(resource.key):
                     log.info("%s has its %s %d back", floor.subject, floor.holder.fewest, floor.fewest, extra=extra)
                 return
             except RefusedError as error:
@@ -97,9 +97,9 @@ class FloorKeeper:
                 log.debug("a floor could not be given back yet: %s", error, extra=extra)
             await asyncio.sleep(LISTED_SECONDS)
 
-    async def give_back(self, resource: VLLMAutoscaler, *, listed_anew: bool = False) -> Floor | None:
-        """Give back what this resource has raised, where it has; None where it has not."""
-        namespace = resource.metadata.namespace
+    async def give_back(self, key: str, *, listed_anew: bool = False) -> Floor | None:
+        """Give back what the resource of this `namespace/name` has raised, where it has; None where it has not."""
+        namespace = key.partition("/")[0]
         if listed_anew:
             self._raised.pop(namespace, None)
         listed_at, raised = self._raised.get(namespace, (float("-inf"), []))
@@ -107,7 +107,7 @@ class FloorKeeper:
             raised = await self._floors.raised(namespace)
             self._raised[namespace] = self._clock(), raised
         for floor in raised:
-            if floor.raised and floor.raised.by == resource.key:
+            if floor.raised and floor.raised.by == key:
                 raised.remove(floor)
                 return await self._floors.give_back(floor)
         return None

@@ -159,11 +159,11 @@ async def test_what_cannot_be_read_or_written_is_told_and_tried_again(status: St
 async def test_of_another_mode_it_is_given_back() -> None:
     story = Story()
     await story.turn(decided(5, 3))
-    assert await story.keeper.give_back(resource("other")) is None
+    assert await story.keeper.give_back("inference/other") is None
     story.now += 31
-    assert await story.keeper.give_back(resource()) is not None
+    assert await story.keeper.give_back("inference/llama") is not None
     assert (story.fewest, story.is_marked) == (2, False)
-    assert await story.keeper.give_back(resource()) is None
+    assert await story.keeper.give_back("inference/llama") is None
 
 
 async def test_while_it_is_paused_nothing_is_written() -> None:

@@ -1,0 +1,41 @@
+"""A resource of mode Floor goes only with nothing left raised, and raises nothing that its end would leave behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from autoscaler.controller import FINALIZER
+from cluster.floors import ANNOTATION
+from tests.stand_ins.autoscalers import KEY, Following
+from tests.stand_ins.floors import FloorsStandIn
+
+
+def raised(original: int = 2, to: int = 6) -> dict[str, Any]:
+    """Of an HPA whose floor this resource has raised."""
+    return {"fewest": to, "annotations": {ANNOTATION: json.dumps({"original": original, "to": to, "by": KEY})}}
+
+
+async def test_it_goes_when_what_it_raised_is_given_back() -> None:
+    server = FloorsStandIn()
+    theirs = server.hpa(**raised())
+    async with Following(server) as following:
+        await following.apply(mode="Floor")
+        assert following.finalizers == (FINALIZER,)
+        assert len(following.begun) == 1
+        await following.delete()
+        assert not following.is_there
+        assert theirs["spec"]["minReplicas"] == 2
+
+
+async def test_one_whose_spec_cannot_be_read_any_more_gives_back_all_the_same() -> None:
+    server = FloorsStandIn()
+    theirs = server.hpa(**raised())
+    schedule = [{"start": "0 8 * * *", "end": "0 9 * * *", "timeZone": "Europe/Berln", "minReplicas": 2}]
+    async with Following(server) as following:
+        await following.apply(mode="Floor")
+        await following.apply(mode="Floor", schedule=schedule)
+        assert [reason for reason, _ in following.said] == ["InvalidSpec"]
+        await following.delete()
+        assert not following.is_there
+        assert theirs["spec"]["minReplicas"] == 2
