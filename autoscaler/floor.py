@@ -19,7 +19,7 @@ from autoscaler.service import PassOn
 from cluster.errors import ClusterError, OvertakenError, RefusedError, WithheldError
 from cluster.floors import Floor, Floors
 from policies.scaling.decision import Binding
-from policies.scaling.resource import VLLMAutoscaler
+from policies.scaling.resource import Mode, ScaleTargetRef, VLLMAutoscaler
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +79,15 @@ class FloorKeeper:
             giving.cancel()
 
     def begin_to_give_back(self, resource: VLLMAutoscaler) -> None:
-        """Of a resource of another mode that may once have had this one: until it is done, or `remove`."""
+        """What it may once have raised in this mode, or for another target: until it is done, or `remove`."""
         self._giving[resource.key] = asyncio.create_task(self._give_back(resource))
 
     async def _give_back(self, resource: VLLMAutoscaler) -> None:
-        extra = {"target": resource.key}
+        extra, spec = {"target": resource.key}, resource.spec
+        but_of = spec.scale_target_ref if spec.mode is Mode.FLOOR else None
         while True:
             try:
-                if floor := await self.give_back(resource.key):
+                for floor in await self.give_back(resource.key, but_of=but_of):
                     log.info("%s has its %s %d back", floor.subject, floor.holder.fewest, floor.fewest, extra=extra)
                 return
             except RefusedError as error:
@@ -97,8 +98,10 @@ class FloorKeeper:
                 log.debug("a floor could not be given back yet: %s", error, extra=extra)
             await asyncio.sleep(LISTED_SECONDS)
 
-    async def give_back(self, key: str, *, listed_anew: bool = False) -> Floor | None:
-        """Give back what the resource of this `namespace/name` has raised, where it has; None where it has not."""
+    async def give_back(
+        self, key: str, *, but_of: ScaleTargetRef | None = None, listed_anew: bool = False
+    ) -> list[Floor]:
+        """Give back all that the resource of this `namespace/name` has raised, but of one target."""
         namespace = key.partition("/")[0]
         if listed_anew:
             self._raised.pop(namespace, None)
@@ -106,11 +109,12 @@ class FloorKeeper:
         if self._clock() - listed_at > LISTED_SECONDS:
             raised = await self._floors.raised(namespace)
             self._raised[namespace] = self._clock(), raised
-        for floor in raised:
-            if floor.raised and floor.raised.by == key:
+        given = []
+        for floor in tuple(raised):
+            if floor.raised and floor.raised.by == key and not (but_of and floor.is_of(but_of)):
                 raised.remove(floor)
-                return await self._floors.give_back(floor)
-        return None
+                given.append(await self._floors.give_back(floor))
+        return given
 
     def gauges(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
         """For telemetry: what is not known is left out."""
@@ -160,6 +164,7 @@ class FloorKeeper:
         if floor.overwritten:
             told = f"somebody set it to {floor.fewest} meanwhile, which is given back later; {told}"
         kept.seen = await self._floors.set(floor, level, resource.key)
+        self._raised.pop(resource.metadata.namespace, None)  # what was listed before does not have it
         return Announcement(told, reason=FLOOR)
 
 

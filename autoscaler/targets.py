@@ -96,8 +96,7 @@ class Targets:
         for warning in warnings(resource.spec):
             log.warning("%s", warning, extra={"target": resource.key})
         self.endings.begin(resource, server.prometheus, tell)
-        if resource.spec.mode is not Mode.FLOOR:
-            self.floors.begin_to_give_back(resource)
+        self.floors.begin_to_give_back(resource)
         return target
 
     async def end(self, target: Target) -> None:

@@ -70,11 +70,17 @@ class Floor:
     resource_version: str
     stated: int | None
     most: int
+    scales: tuple[str, str, str]
+    """Group, kind and name of its target."""
     raised: Raised | None = None
 
     @property
     def subject(self) -> str:
         return f"{self.holder.kind} '{self.name}' in namespace '{self.namespace}'"
+
+    def is_of(self, ref: ScaleTargetRef) -> bool:
+        """Whatever its version, it is one object."""
+        return self.scales == (group_of(ref.api_version), ref.kind, ref.name)
 
     @property
     def fewest(self) -> int:
@@ -104,7 +110,7 @@ class Floors:
 
     async def of(self, ref: ScaleTargetRef, namespace: str) -> Floor:
         """Of the one object that scales this target; RefusedError where there is none, or several."""
-        found = [floor for floor, target in await self._all(namespace) if _is(target, ref)]
+        found = [floor for floor in await self._all(namespace) if floor.is_of(ref)]
         subject = f"{ref.kind} '{ref.name}' in namespace '{namespace}'"
         if not found:
             raise RefusedError(
@@ -118,7 +124,7 @@ class Floors:
 
     async def raised(self, namespace: str | None) -> list[Floor]:
         """All that are raised in a namespace, or everywhere."""
-        return [floor for floor, _ in await self._all(namespace) if floor.raised]
+        return [floor for floor in await self._all(namespace) if floor.raised]
 
     async def set(self, floor: Floor, to: int, by: str) -> Floor:
         """Raise it, or change how far; OvertakenError where the object has changed since it was read."""
@@ -146,12 +152,12 @@ class Floors:
             raise meaning(error, floor.subject) from error
         return _floor_of(floor.holder, written)
 
-    async def _all(self, namespace: str | None) -> list[tuple[Floor, Json]]:
-        """Every floor with the target that its object names; of what KEDA made itself, only KEDA's own object."""
+    async def _all(self, namespace: str | None) -> list[Floor]:
+        """Every floor; of what KEDA made itself, only KEDA's own object."""
         scaled = await self._listed(SCALED_OBJECT, namespace)
         hpas = [each for each in await self._listed(HPA, namespace) if not _is_kedas(each)]
         listed = [(SCALED_OBJECT, each) for each in scaled] + [(HPA, each) for each in hpas]
-        return [(_floor_of(holder, each), each["spec"].get("scaleTargetRef") or {}) for holder, each in listed]
+        return [_floor_of(holder, each) for holder, each in listed]
 
     async def _listed(self, holder: Holder, namespace: str | None) -> list[Json]:
         try:
@@ -165,6 +171,8 @@ class Floors:
 
 def _floor_of(holder: Holder, thing: Json) -> Floor:
     metadata, spec = thing["metadata"], thing["spec"]
+    target = spec.get("scaleTargetRef") or {}
+    group, kind = group_of(target.get("apiVersion") or "apps/v1"), target.get("kind") or "Deployment"
     return Floor(
         holder=holder,
         namespace=metadata["namespace"],
@@ -172,6 +180,7 @@ def _floor_of(holder: Holder, thing: Json) -> Floor:
         resource_version=metadata.get("resourceVersion", ""),
         stated=spec.get(holder.fewest),
         most=spec.get(holder.most) or holder.most_unstated,
+        scales=(group, kind, target.get("name", "")),
         raised=_raised_of((metadata.get("annotations") or {}).get(ANNOTATION)),
     )
 
@@ -183,13 +192,6 @@ def _raised_of(annotation: str | None) -> Raised | None:
         return Raised(said["original"], int(said["to"]), str(said["by"])) if said else None
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _is(target: Json, ref: ScaleTargetRef) -> bool:
-    """Whatever its version, it is one object."""
-    group = group_of(target.get("apiVersion") or "apps/v1")
-    kind = target.get("kind") or "Deployment"
-    return (group, kind, target.get("name")) == (group_of(ref.api_version), ref.kind, ref.name)
 
 
 def _is_kedas(hpa: Json) -> bool:

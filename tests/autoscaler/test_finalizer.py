@@ -39,3 +39,18 @@ async def test_one_whose_spec_cannot_be_read_any_more_gives_back_all_the_same() 
         await following.delete()
         assert not following.is_there
         assert theirs["spec"]["minReplicas"] == 2
+
+
+async def test_all_that_it_raised_is_given_back_before_it_goes() -> None:
+    server = FloorsStandIn()
+    theirs = server.hpa(**raised()), server.hpa("theirs-before", **raised(3)), server.scaled_object()
+    theirs[2]["spec"]["minReplicaCount"] = 6
+    theirs[2]["metadata"]["annotations"] = raised(1)["annotations"]
+    others = server.hpa("others", fewest=6, annotations={ANNOTATION: '{"original": 1, "to": 6, "by": "inference/b"}'})
+    async with Following(server) as following:
+        await following.apply(mode="Floor")
+        await following.delete()
+        assert not following.is_there
+        assert [each["spec"].get("minReplicas") for each in theirs] == [2, 3, None]
+        assert theirs[2]["spec"]["minReplicaCount"] == 1
+        assert others["spec"]["minReplicas"] == 6

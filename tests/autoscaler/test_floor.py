@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
+from autoscaler.endings import Endings
 from autoscaler.events import Announcement
 from autoscaler.floor import LOOK_SECONDS, METRIC, FloorKeeper, level_of
+from autoscaler.gpu_budgets import GpuBudgets
 from autoscaler.loop import Outcome, Turn
+from autoscaler.nodes import Nodes
+from autoscaler.publish.numbers import PublishedNumbers
+from autoscaler.servers import Servers
+from autoscaler.service import Service
+from autoscaler.targets import Targets
+from autoscaler.telemetry import Telemetry
 from cluster.api import StatusError
 from cluster.floors import ANNOTATION
+from cluster.kubernetes import Cluster
 from policies.scaling.decision import Binding, Decision
 from tests.autoscaler.worlds import EMPTY, START, resource
 from tests.stand_ins.floors import FloorsStandIn
@@ -21,6 +32,14 @@ DECIDED = Decision(START, 5, 5, 3, Binding.FORECAST, "as the test says")
 def decided(replicas: int, desired: int, binding: Binding = Binding.FORECAST) -> Turn:
     made = replace(DECIDED, replicas=replicas, wanted=replicas, desired=desired, binding=binding)
     return Turn(EMPTY, Outcome.SHADOWED, None, made)
+
+
+def targets(server: FloorsStandIn) -> Targets:
+    """Of a service that takes no turns."""
+    service = Service((), Telemetry("0"), tick_seconds=15)
+    floors, cluster = FloorKeeper(server.floors), cast("Cluster", None)
+    others = Endings(cluster), cast("Nodes", None), GpuBudgets(), 15
+    return Targets(cluster, Servers(), service, PublishedNumbers(), floors, *others)
 
 
 class Story:
@@ -159,11 +178,40 @@ async def test_what_cannot_be_read_or_written_is_told_and_tried_again(status: St
 async def test_of_another_mode_it_is_given_back() -> None:
     story = Story()
     await story.turn(decided(5, 3))
-    assert await story.keeper.give_back("inference/other") is None
-    story.now += 31
-    assert await story.keeper.give_back("inference/llama") is not None
+    assert await story.keeper.give_back("inference/other") == []
+    (given,) = await story.keeper.give_back("inference/llama")
+    assert given.name == "theirs"
     assert (story.fewest, story.is_marked) == (2, False)
-    assert await story.keeper.give_back("inference/llama") is None
+    assert await story.keeper.give_back("inference/llama") == []
+
+
+async def test_of_the_target_that_it_had_before_it_is_given_back() -> None:
+    story = Story()
+    await story.turn(decided(1, 1))  # the namespace was listed with nothing raised
+    assert not await story.keeper.give_back("inference/llama")
+    await story.turn(decided(5, 3))
+    now = story.server.hpa("of-b", fewest=2)
+    now["spec"]["scaleTargetRef"]["name"] = "vllm-b"
+    story.now += 1
+    moved = resource(mode="Floor", scaleTargetRef={"name": "vllm-b"})
+    story.keeper.remove("inference/llama")
+    story.pass_on = story.keeper.add(moved)
+    await story.turn(decided(4, 2))
+    assert (story.fewest, now["spec"]["minReplicas"]) == (5, 4)
+    given = await story.keeper.give_back("inference/llama", but_of=moved.spec.scale_target_ref)
+    assert [floor.name for floor in given] == ["theirs"]
+    assert (story.fewest, now["spec"]["minReplicas"]) == (2, 4)
+
+
+async def test_a_resource_that_begins_gives_back_what_it_raised_for_another_target() -> None:
+    story = Story()
+    await story.turn(decided(5, 3))
+    begun = targets(story.server)
+    begun.begin(resource(mode="Floor", scaleTargetRef={"name": "vllm-b"}))
+    async with asyncio.timeout(10):
+        while story.is_marked:  # noqa: ASYNC110  # what another process reads of the object has no event
+            await asyncio.sleep(0)
+    assert story.fewest == 2
 
 
 async def test_while_it_is_paused_nothing_is_written() -> None:
