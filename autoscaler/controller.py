@@ -22,7 +22,7 @@ from autoscaler.reporter import Reporter
 from autoscaler.service import Target
 from autoscaler.targets import Targets, broke_off
 from cluster.autoscalers import Autoscalers, Stated
-from cluster.errors import ClusterError, OvertakenError
+from cluster.errors import ClusterError, OvertakenError, RefusedError
 from cluster.events import EventType
 from cluster.kubernetes import Cluster
 from cluster.watch import Watch
@@ -179,10 +179,10 @@ class Controller:
         if followed.stated.being_deleted:
             await self._finish(followed)
             return
-        if followed.lacks_finalizer:
-            # Before its first turn: nothing may be raised that its deletion would leave behind.
-            stated = followed.stated
-            await self._set_finalizers(followed, (*stated.finalizers, FINALIZER))
+        # Before its first turn: nothing may be raised that its deletion would leave behind.
+        finalizers = (*followed.stated.finalizers, FINALIZER)
+        if followed.lacks_finalizer and not await self._set_finalizers(followed, finalizers):
+            return
         if followed.target is None:
             await self._begin(followed)
 
@@ -199,15 +199,22 @@ class Controller:
             return
         await self._set_finalizers(followed, tuple(each for each in stated.finalizers if each != FINALIZER))
 
-    async def _set_finalizers(self, followed: Followed, finalizers: tuple[str, ...]) -> None:
+    async def _set_finalizers(self, followed: Followed, finalizers: tuple[str, ...]) -> bool:
+        """Whether they stand."""
         try:
             await self._autoscalers.set_finalizers(followed.stated, finalizers)
         except OvertakenError:
-            return  # the watch brings the newer one
+            return False  # the watch brings the newer one
         except ClusterError as error:
-            if str(error) != followed.told:
-                log.warning("its finalizer cannot be set: %s", error, extra={"target": followed.stated.key})
-            followed.told = str(error)
+            problem = f"its finalizer cannot be set: {error}"
+            if problem != followed.told:
+                log.warning("%s", problem, extra={"target": followed.stated.key})
+            followed.told = problem
+            if followed.target is None:
+                reason = "MissingRight" if isinstance(error, RefusedError) and error.right else "Refused"
+                followed.reporter.refuse(reason, problem, followed.stated.generation)
+            return False
+        return True
 
     async def _begin(self, followed: Followed) -> None:
         """Let its turns begin, or say what stands in the way."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from autoscaler.controller import FINALIZER
+from cluster.errors import ClusterError, NotObservedError, OvertakenError, RefusedError
 from cluster.floors import ANNOTATION
 from tests.stand_ins.autoscalers import KEY, Following
 from tests.stand_ins.floors import FloorsStandIn
@@ -54,3 +57,33 @@ async def test_all_that_it_raised_is_given_back_before_it_goes() -> None:
         assert [each["spec"].get("minReplicas") for each in theirs] == [2, 3, None]
         assert theirs[2]["spec"]["minReplicaCount"] == 1
         assert others["spec"]["minReplicas"] == 6
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (RefusedError("the right is missing", right="patch vllmautoscalers"), "MissingRight"),
+        (NotObservedError("nobody answers"), "Refused"),
+    ],
+)
+async def test_no_turn_begins_before_the_finalizer_is_set(refusal: ClusterError, reason: str) -> None:
+    async with Following(FloorsStandIn()) as following:
+        following.refusal = refusal
+        await following.apply(mode="Floor")
+        await following.look()
+        assert following.begun == []
+        assert following.ready == ("False", reason, f"its finalizer cannot be set: {refusal}")
+        following.refusal = None
+        await following.look()
+        assert following.finalizers == (FINALIZER,)
+        assert len(following.begun) == 1
+
+
+async def test_one_that_somebody_has_changed_meanwhile_begins_when_the_newer_one_is_seen() -> None:
+    async with Following(FloorsStandIn()) as following:
+        following.refusal = OvertakenError("was changed meanwhile")
+        await following.apply(mode="Floor")
+        assert following.begun == []
+        following.refusal = None
+        await following.apply(mode="Floor", maxReplicas=9)
+        assert [each.spec.max_replicas for each in following.begun] == [9]

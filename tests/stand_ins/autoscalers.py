@@ -33,6 +33,8 @@ class Following:
         self.refusal: ClusterError | None = None
         """What every write of finalizers is answered with."""
         self.finalizers: tuple[str, ...] = ()
+        self.ready = ("", "", "")
+        """Of the condition: status, reason and sentence."""
         self._thing: Json | None = None
         self._changed: Changed = lambda *_: None
         self._looks = 0
@@ -120,7 +122,8 @@ class Following:
         self._tell()
 
     async def write_status(self, of: Stated, status: Mapping[str, Any]) -> None:
-        pass
+        (found,) = [each for each in status["conditions"] if each["type"] == "Ready"]
+        self.ready = found["status"], found["reason"], found["message"]
 
     async def event(self, ref: object, namespace: str, uid: str, reason: str, message: str, type_: object) -> None:
         self.said.append((reason, message))
