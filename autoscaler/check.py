@@ -22,6 +22,8 @@ from cluster.errors import ClusterError
 from cluster.floors import Floors
 from cluster.kubernetes import Cluster
 from cluster.prometheus import Prometheus
+from cluster.prometheus_arrivals import is_sum
+from cluster.prometheus_queries import PodIndex, TargetPods
 from policies.scaling.observation import PodStage
 from policies.scaling.resource import Mode, VLLMAutoscaler
 from policies.scaling.resource import Prometheus as PrometheusSettings
@@ -110,6 +112,7 @@ async def _check_prometheus(prometheus: Prometheus, sharing: Sequence[VLLMAutosc
         for resource in sharing:
             report.notes += [f"{resource.key}: {warning}" for warning in warnings(resource.spec)]
             report.problems += await wrong_queries(prometheus, resource)
+            report.notes += await summed_arrivals(prometheus, resource)
         if not names:
             # At rest nothing shows a series, and nothing is wrong with that.
             rest = all(resource.spec.min_replicas == 0 for resource in sharing)
@@ -145,6 +148,24 @@ async def wrong_queries(prometheus: Prometheus, resource: VLLMAutoscaler) -> lis
         except ClusterError as error:
             problems.append(f"{where} cannot be read: {error}")
     return problems
+
+
+async def summed_arrivals(prometheus: Prometheus, resource: VLLMAutoscaler) -> list[str]:
+    """What is wrong with a router's counter that can be read, and no more router by router."""
+    spec = resource.spec
+    if spec.prometheus.arrivals is None:
+        return []
+    labels = PodIndex([TargetPods((), spec.objectives, labels=spec.prometheus.labels)]).labels
+    try:
+        counts = await prometheus.query(f"sum by ({', '.join(labels)}) ({spec.prometheus.arrivals}\n)")
+    except ClusterError:
+        return []  # told by `wrong_queries`
+    if not any(is_sum(frozenset(process.items())) for process, _ in counts):
+        return []
+    return [
+        f"{resource.key}: spec.prometheus.arrivals ({spec.prometheus.arrivals}) has no label that tells routers apart, "
+        "and one that is not scraped for once cannot be told from one that began anew: do not sum it"
+    ]
 
 
 def objective_notes(resource: VLLMAutoscaler, edges: vllm_metrics.Edges) -> Iterator[str]:

@@ -26,7 +26,7 @@ from autoscaler.ailments import (
     of_scrapes,
     reads,
 )
-from autoscaler.check import objective_notes, series_problem, wrong_queries
+from autoscaler.check import objective_notes, series_problem, summed_arrivals, wrong_queries
 from autoscaler.cluster_fleet import ClusterFleet, shared_pasts, shared_readings
 from autoscaler.config import CREDENTIALS, forbidden_files, missing_files
 from autoscaler.config import examine as examine_file
@@ -213,6 +213,8 @@ async def _look_at_series(
                 findings.warn(resource.key, warning)
             for problem in await wrong_queries(client, resource):
                 findings.fail(resource.key, problem)
+            for warning in await summed_arrivals(client, resource):
+                findings.warn(resource.key, warning)
         if not names:
             # At rest nothing shows a series, and nothing is wrong with that.
             rest = all(resource.spec.min_replicas == 0 for resource in sharing)

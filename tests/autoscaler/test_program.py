@@ -241,6 +241,23 @@ async def test_check_tells_of_pods_that_prometheus_does_not_show(
     assert any(note.startswith("inference/llama: of 2 ready pods 1 have no whole sample") for note in report.notes)
 
 
+async def test_check_tells_of_a_routers_counter_that_is_summed(
+    tmp_path: Path, kubeconfig: str, prometheus: StandInPrometheus
+) -> None:
+    counter = "# TYPE routed counter\nrouted_total 7\n"
+    prometheus.pods += [StandInPod("edge", f"router-{n}", f"10.1.0.{n}", counter) for n in range(2)]
+    prometheus.scrape()
+    apart = stated("llama", prometheus.url, arrivals="sum by (pod) (routed_total)")
+    summed = stated("qwen", prometheus.url, arrivals="sum by (namespace) (routed_total)")
+    report = await checked(tmp_path, kubeconfig, apart, summed)
+    assert report.problems == []
+    (told,) = (note for note in report.notes if "prometheus.arrivals" in note)
+    assert told == (
+        "inference/qwen: spec.prometheus.arrivals (sum by (namespace) (routed_total)) has no label that tells "
+        "routers apart, and one that is not scraped for once cannot be told from one that began anew: do not sum it"
+    )
+
+
 async def test_check_asks_a_router_for_the_counter_that_is_named(
     tmp_path: Path, kubeconfig: str, prometheus: StandInPrometheus
 ) -> None:

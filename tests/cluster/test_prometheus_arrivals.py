@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from cluster.prometheus_arrivals import LASTING_SECONDS, Arrivals, Process
 from cluster.prometheus_queries import TargetPods
 from tests.cluster.prometheus_world import OBJECTIVES, World, world
@@ -71,6 +73,25 @@ def test_a_router_whose_count_stays_lower_is_followed_from_there() -> None:
     assert found[-1] - found[-2] == 2
     held = sum(a == b for a, b in pairwise(found))
     assert held * 15 <= LASTING_SECONDS + 2 * 15
+
+
+SUM: Process = frozenset()
+
+
+@pytest.mark.parametrize("process", [SUM, frozenset({("namespace", "edge")})])
+def test_a_sum_over_routers_invents_nothing_when_one_of_them_fails_to_be_scraped(process: Process) -> None:
+    found = totals(process, 3_000_000, 3_000_020, 1_000_020, 1_000_030, 3_000_070, 3_000_090)
+    assert found == [3_000_000, 3_000_020, 3_000_020, 3_000_030, 3_000_070, 3_000_090]
+
+
+def test_a_sum_over_routers_invents_nothing_when_each_fails_and_comes_back_in_turn() -> None:
+    found = totals(SUM, 4_000_000, 2_000_000, 1_000_010, 3_000_020, 4_000_030, seconds=300)
+    assert found == [4_000_000, 4_000_000, 4_000_000, 4_000_010, 4_000_030]
+
+
+def test_a_sum_over_routers_that_began_anew_grows_with_what_comes() -> None:
+    """A target at rest wakes by it."""
+    assert totals(SUM, 1_000_000, 0, 0, 1, 4) == [1_000_000, 1_000_000, 1_000_000, 1_000_001, 1_000_004]
 
 
 async def test_arrivals_that_are_no_number_are_unknown_and_said(world: World) -> None:
