@@ -90,7 +90,7 @@ class Targets:
             # Who has looked before has the past already; to add it again would count it twice.
             refill=None if history and history.last else fleet.past,
             report=hear,
-            history=history,
+            history=history.taken_up() if history else None,
         )
         self.service.add(target)
         for warning in warnings(resource.spec):

@@ -179,7 +179,9 @@ def activity(
     hung_up = fleet * sum(done.hung_up for done in pods.values())
     if now.arrivals_total is not None and previous.arrivals_total is not None:
         routed = now.arrivals_total - previous.arrivals_total
-        arrivals, seconds = (now.arrivals_total if routed < 0 else routed), now.time - previous.time
+        # Routers' totals never fall: less is a total that somebody else has begun, and tells nothing of what came.
+        if routed >= 0:
+            arrivals, seconds = routed, now.time - previous.time
     return Activity(
         start=previous.time,
         seconds=seconds,

@@ -63,6 +63,10 @@ class History:
     idleness: Idleness = field(default_factory=Idleness)
     """Watched only where a target may rest at zero."""
 
+    def taken_up(self) -> History:
+        """For another reader: what routers counted in all, each reader adds up from its own beginning."""
+        return replace(self, last=replace(self.last, arrivals_total=None)) if self.last else self
+
     def is_new(self, template: str) -> bool:
         """Whether what is known of a replica was learnt from another template."""
         return self.fitted_at is not None and template != self.learnt_template

@@ -57,7 +57,7 @@ def seen(age_seconds: float) -> History:
 async def test_what_was_seen_just_now_goes_on(targets: Targets) -> None:
     history = seen(age_seconds=60)
     target = targets.begin(resource(), history=history)
-    assert target.history is history
+    assert target.history == history
     assert target.refill is None, "or the same hour would count twice"
 
 
