@@ -145,7 +145,8 @@ def activity(
         return None
     before = {pod.name: pod for pod in previous.pods}
     pods: dict[str, PodActivity] = {}
-    carried = {pod.name: hang_ups[pod.name] for pod in now.pods if pod.name in hang_ups}
+    # What was known of a process says nothing of the next one under its name.
+    carried = {p.name: hang_ups[p.name] for p in now.pods if p.name in hang_ups and _is_same(before.get(p.name), p)}
     not_newer: set[str] = set()
     gap, unmeasured = now.time - previous.time > max_gap_seconds, 0
     for pod in now.pods:
@@ -155,8 +156,7 @@ def activity(
         if pod.sample is None or baseline is None:
             unmeasured += pod.stage is PodStage.READY
             continue
-        same = past is None or (past.uid, past.restarts) == (pod.uid, pod.restarts)
-        older = _is_older(baseline, pod.sample, same_process=same)
+        older = _is_older(baseline, pod.sample, same_process=past is None or _is_same(past, pod))
         elapsed = _number(pod.sample.time) - _number(baseline.time)
         unmeasured += older and pod.stage is PodStage.READY
         if (older or elapsed <= 0) and abs(elapsed) <= max_gap_seconds:
@@ -164,7 +164,7 @@ def activity(
         elif older:
             # What lasts is no older reading: of several engines behind the pod one began anew. It counts from here on.
             carried.pop(pod.name, None)
-        done = None if older else pod_activity(baseline, pod.sample, hang_ups=hang_ups.get(pod.name))
+        done = None if older else pod_activity(baseline, pod.sample, hang_ups=carried.get(pod.name))
         if done is None:
             continue
         gap |= done.seconds > max_gap_seconds
@@ -174,7 +174,10 @@ def activity(
     # Who is not seen counts as the mean of those who are: a load balancer does not know whom we can read.
     serving, measured = max(1, ready), max(1, ready - unmeasured)
     fleet, shown = serving / measured, serving / max(1, ready - len(now.unseen_ready_pods))
-    seconds = sum(done.seconds for done in pods.values()) / measured
+    # What pods that drain still do is of the same stretch: their time lengthens it by nothing.
+    over = [pods[pod.name].seconds for pod in now.ready_pods if pod.name in pods]
+    seconds = sum(over) / measured if ready else max((done.seconds for done in pods.values()), default=0.0)
+    whole = [pod.sample for pod in now.pods if pod.sample and pod.sample.state.is_whole]
     arrivals = fleet * sum(done.arrivals for done in pods.values())
     hung_up = fleet * sum(done.hung_up for done in pods.values())
     if now.arrivals_total is not None and previous.arrivals_total is not None:
@@ -191,8 +194,8 @@ def activity(
         finished=fleet * sum(done.finished for done in pods.values()),
         prompt_tokens=fleet * sum(done.prompt_tokens for done in pods.values()),
         generation_tokens=fleet * sum(done.generation_tokens for done in pods.values()),
-        running=shown * sum(_number(p.sample.requests_running) for p in now.pods if p.sample),
-        waiting=shown * sum(_number(p.sample.requests_waiting) for p in now.pods if p.sample),
+        running=shown * sum(_number(sample.requests_running) for sample in whole),
+        waiting=shown * sum(_number(sample.requests_waiting) for sample in whole),
         trusted=trusted,
         whole=trusted and not unmeasured,
         pods=pods,
@@ -258,9 +261,16 @@ def within(before: Distribution | None, after: Distribution | None) -> Interval:
     """How many of the requests between two readings kept the objective: exact only if it lies on an edge."""
     if after is None:
         return Interval(0.0, 0.0)
+    if before is not None and not _has_edges_of(before, after):
+        return Interval(0.0, max(0.0, after.count - before.count))  # another objective was read then
     low = after.lower_count - (before.lower_count if before else 0.0)
     high = after.upper_count - (before.upper_count if before else 0.0)
     return Interval(max(0.0, low), max(0.0, low, high))
+
+
+def _is_same(past: Pod | None, pod: Pod) -> bool:
+    """Whether it is the process that was there at the last look, as far as Kubernetes knows."""
+    return past is not None and (past.uid, past.restarts) == (pod.uid, pod.restarts)
 
 
 def _baseline(before: Pod | None, pod: Pod, previous_time: float) -> PodSample | None:
@@ -301,12 +311,15 @@ def _fallen(before: PodSample, after: PodSample) -> list[float]:
     return [a / b for b, a in pairs if b is not None and a is not None and a < b]
 
 
+def _has_edges_of(one: Distribution, other: Distribution) -> bool:
+    edges = other.lower_edge_seconds, other.upper_edge_seconds
+    return (one.lower_edge_seconds, one.upper_edge_seconds) == edges
+
+
 def _shows_less(before: Distribution, after: Distribution) -> bool:
-    same_edges = (before.lower_edge_seconds, before.upper_edge_seconds) == (
-        after.lower_edge_seconds,
-        after.upper_edge_seconds,
+    fewer = _has_edges_of(before, after) and (
+        after.lower_count < before.lower_count or after.upper_count < before.upper_count
     )
-    fewer = same_edges and (after.lower_count < before.lower_count or after.upper_count < before.upper_count)
     return fewer or after.count < before.count or after.sum_seconds < before.sum_seconds * (1 - ROUNDING)
 
 

@@ -294,3 +294,66 @@ def test_nothing_is_known_without_a_previous_observation_or_with_time_standing_s
     now = seen(0, pod("a", reading(0)))
     assert activity(None, now, hang_ups={}, max_gap_seconds=60) is None
     assert activity(now, now, hang_ups={}, max_gap_seconds=60) is None
+
+
+def test_what_draining_pods_still_do_counts_and_their_time_does_not() -> None:
+    """Two serve and two drain, each at a request a second: four requests a second for 15 seconds."""
+
+    def four(time: float) -> Observation:
+        names = ("a", "b", "c", "d")
+        pods = [pod(name, reading(time, first=time, finished=time, running=5)) for name in names]
+        draining = (replace(each, stage=PodStage.TERMINATING) for each in pods[2:])
+        return seen(time, *pods[:2], *draining, desired=2)
+
+    done = between(four(1000.0), four(1015.0))
+    assert done.seconds == 15.0
+    assert done.first_tokens / done.seconds == pytest.approx(4.0)
+
+
+def test_of_pods_that_only_drain_the_time_is_that_of_one() -> None:
+    draining = [replace(pod(name, None), stage=PodStage.TERMINATING) for name in ("a", "b")]
+    first = seen(0.0, *(replace(each, sample=reading(0.0)) for each in draining))
+    then = seen(15.0, *(replace(each, sample=reading(15.0, first=15, finished=15)) for each in draining))
+    assert between(first, then).seconds == 15.0
+
+
+def test_numbers_of_a_pod_that_is_not_whole_are_not_added_to_what_stands_in_for_it() -> None:
+    def two(time: float) -> Observation:
+        whole = pod("a", reading(time, first=time, finished=time, running=20, waiting=10))
+        partial = replace(reading(time, running=20, waiting=10), state=SampleState.PARTIAL)
+        return seen(time, whole, pod("b", partial), desired=2)
+
+    done = between(two(1000.0), two(1015.0))
+    assert (done.running, done.waiting) == (40.0, 20.0)
+
+
+@pytest.mark.parametrize("changes", [{"uid": "another"}, {"restarts": 1}])
+def test_hang_ups_of_a_process_that_is_gone_are_not_taken_off_the_next_ones_arrivals(changes: dict[str, Any]) -> None:
+    """Half of its clients hang up, before it ends and after; no HTTP layer tells of them."""
+    told: dict[str, HangUps] = {}
+
+    def look(before: Pod, after: Pod) -> float:
+        done = activity(seen(*before_at, before), seen(*after_at, after), hang_ups=told, max_gap_seconds=60)
+        assert done is not None
+        told.clear()
+        told.update(done.hang_ups)
+        return done.arrivals
+
+    old = pod("vllm-0", reading(0.0))
+    before_at, after_at = (0.0,), (15.0,)
+    look(old, replace(old, sample=reading(15.0, first=1000, finished=500)))
+    assert told["vllm-0"].aborted == 500
+    booting = replace(old, sample=None, stage=PodStage.STARTING, ready_at=None, **changes)
+    before_at, after_at = (15.0,), (30.0,)
+    look(replace(old, sample=reading(15.0, first=1000, finished=500)), booting)
+    before_at, after_at = (30.0,), (45.0,)
+    new = replace(booting, stage=PodStage.READY, ready_at=31.0)
+    assert look(booting, replace(new, sample=reading(45.0, first=100, finished=50))) == 100
+
+
+def test_between_readings_of_two_objectives_it_is_open_who_kept_which() -> None:
+    """70 and 30 more had a first token, within 5 s and then within 2.5 s."""
+    lax = reading(0.0, first=70)
+    strict = replace(reading(15.0, first=100), ttft=Distribution(100, 100, 1.0, 60, 2.5, 80))
+    done = between(seen(0.0, pod("a", lax)), seen(15.0, pod("a", strict)))
+    assert done.pods["a"].within_ttft == Interval(0.0, 30.0)
