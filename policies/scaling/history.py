@@ -24,7 +24,7 @@ from policies.scaling.observation import Interval, Observation, PodStage, carrie
 from policies.scaling.sequence_limit import SequenceLimit
 from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
-from policies.scaling.utilisation import Imagined, Utilisation, imagine
+from policies.scaling.utilisation import UNTIL, Imagined, Utilisation, imagine
 from policies.scaling.work import Work
 
 TIME, WANTED, NEEDED = range(3)
@@ -149,6 +149,8 @@ class History:
         self, observation: Observation, done: Activity | None, decision: Decision, policy: ScalingPolicy
     ) -> History:
         """`then`, by those who have reckoned already what was done since the last turn."""
+        if self.last is not None and observation.time < self.last.time:
+            return self._turned_back(observation.time).after(observation, None, decision, policy)
         shown, observation = observation, self.seen(observation, policy)
         # No request counts twice, and none is lost: the next reading is compared with the newest.
         last = with_samples_of(self.last, done.not_newer, observation) if self.last and done else observation
@@ -176,18 +178,37 @@ class History:
             sums = table[:, 2:] * seconds[:, np.newaxis]
             # Whether it was full is not known of a past that others saw; the prompts are of those that arrived.
             rows = np.column_stack((seconds, sums, np.zeros(len(table)), sums[:, 0]))
-            old = (seconds >= policy.coarse_step_seconds) | (ends <= since_fine)
-            coarse = coarse.add_all(starts[old], ends[old], rows[old])
-            fine = fine.add_all(starts[~old], ends[~old], rows[~old])
+            recent = (seconds < policy.coarse_step_seconds) & (ends > since_fine)
+            coarse = coarse.add_all(starts, ends, rows)
+            fine = fine.add_all(starts[recent], ends[recent], rows[recent])
         mix = self.mix if self.mix.mix else _mix_of(bins, newest - policy.mix_output_seconds)
         return replace(self, fine=fine, coarse=coarse, mix=mix)
+
+    def _turned_back(self, now: float) -> History:
+        """As of a clock that was set back to `now`: what was seen at times that are still to come is not of them."""
+        periods = self.utilisation.periods
+        return replace(
+            self,
+            last=None,
+            ticks=self.ticks[self.ticks[:, TIME] < now],
+            recent=self.recent[self.recent[:, TIME] < now],
+            fine=self.fine.until(now) if self.fine else None,
+            coarse=self.coarse.until(now) if self.coarse else None,
+            fitted_at=None if self.fitted_at is None else min(self.fitted_at, now),
+            utilisation=replace(self.utilisation, periods=periods[periods[:, UNTIL] < now]),
+        )
 
     def _with_tick(
         self, observation: Observation, decision: Decision, done: Activity | None, policy: ScalingPolicy
     ) -> History:
         now = observation.time
-        ticks = self.ticks[self.ticks[:, TIME] > now - policy.ticks_keep_seconds]
-        recent = self.recent[self.recent[:, TIME] > now - policy.recent_keep_seconds]
+        # A wish to shrink is held against all of its window: one that is longer than what is kept would never end.
+        window = max(policy.scale_down_window_seconds, decision.horizon_seconds)
+        keep = max(policy.ticks_keep_seconds, window + 2 * policy.max_gap_seconds)
+        ticks = self.ticks[self.ticks[:, TIME] > now - keep]
+        # The newest stays, however old: it tells since when nothing is measured.
+        old = int(np.searchsorted(self.recent[:, TIME], now - policy.recent_keep_seconds, side="right"))
+        recent = self.recent[min(old, max(0, len(self.recent) - 1)) :]
         if done is not None and done.trusted:
             in_flight = (done.running + done.waiting) * done.seconds
             recent = np.vstack((recent, (now, in_flight, *row_of(done, policy))))

@@ -73,7 +73,8 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
     rests = idleness is not None and idleness.rests(now, policy.idle_seconds)
     present = _present(history, now, done, policy)
     forecast = _forecast(history, now, done, horizon, policy)
-    need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else "no request was seen yet")
+    unseen = "no request was seen yet" if history.mix.mix is None else "nothing can be measured now"
+    need = Need(0.0, Binding.FLOOR, "nothing arrives" if present == 0 else unseen)
     needed = need.whole
     if capacity is not None:
         if history.fitted_at is None:
@@ -227,10 +228,12 @@ def _before_the_dark(now: Observation, history: History, policy: ScalingPolicy) 
     """The greatest need that is remembered, once nothing at all has been measured for a while; who rests sleeps on."""
     if now.ready_samples or now.desired == 0 or len(history.recent) == 0:
         return []
-    dark_seconds = now.time - float(history.recent[-1, TIME])
+    since = float(history.recent[-1, TIME])
+    dark_seconds = now.time - since
     if dark_seconds < policy.unmeasured_seconds:
         return []
-    greatest = float(history.ticks[:, NEEDED].max(initial=0.0))
+    of_late = history.ticks[history.ticks[:, TIME] > since - policy.ticks_keep_seconds]
+    greatest = float(of_late[:, NEEDED].max(initial=0.0))
     evidence = f"nothing was measured for {sentences.duration(dark_seconds)}, and {greatest:.0f} were wanted before"
     return [Need(greatest, Binding.UNMEASURED, evidence)]
 

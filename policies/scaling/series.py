@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import floor
+from math import ceil, floor
 from typing import Final
 
 import numpy as np
@@ -83,6 +83,10 @@ class Series:
         if kept <= self.last:
             sums[kept - first : self.last - first + 1] = self.sums[kept - self.first :]
         return replace(self, first=first, sums=sums)
+
+    def until(self, time: float) -> Series:
+        """Without what begins later."""
+        return replace(self, sums=self.sums[: max(0, ceil(time / self.step_seconds) - self.first)])
 
     def tail(self, bins: int) -> Series:
         """The newest bins alone."""

@@ -9,6 +9,8 @@ from policies.scaling.forecasters.views import LastValue, Recurring, Seasonal, T
 from policies.scaling.resource import Spec
 
 DAY_SECONDS = 86_400.0
+GAP_TICKS = 2.5
+"""So many ticks without a sample are a gap, however long a tick is: one may come late, and one be missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ class ScalingPolicy:
             calendar=floors_of(spec.schedule),
             idle_seconds=spec.idle_seconds,
         )
-        return replace(policy, refit_offset_seconds=refit_share * policy.refit_seconds)
+        # Who looks seldom sees no gap between two looks.
+        gap = max(policy.max_gap_seconds, GAP_TICKS * tick_seconds)
+        return replace(policy, max_gap_seconds=gap, refit_offset_seconds=refit_share * policy.refit_seconds)
 
     def slowed(self, factor: float) -> ScalingPolicy:
         """The same judgement of a world in which everything takes `factor` times as long."""

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cluster.prometheus_history import finest
 from policies.scaling.demand import LoadBin
 from policies.scaling.history import History
-from policies.scaling.observation import Observation, Pod
-from policies.scaling.policy import decide
+from policies.scaling.observation import Observation, Pod, PodSample
+from policies.scaling.policy import ScalingPolicy, decide
+from policies.scaling.resource import Spec
 from policies.scaling.series import ARRIVALS, Series
 from policies.scaling.utilisation import LATE, UNTIL
 from tests.policies.scaling.story import Story, policy
@@ -175,3 +177,61 @@ def test_a_fleet_that_gets_what_it_wishes_for_is_held_to_it() -> None:
     late = story.history.utilisation.periods[:, LATE]
     assert len(late) > 40
     assert not np.isnan(late).any()
+
+
+@pytest.mark.parametrize("window_seconds", [3_600.0, 5_400.0])
+def test_a_window_of_an_hour_and_more_ends(window_seconds: float) -> None:
+    told = policy(scale_down_window_seconds=window_seconds)
+    story = Story(lambda t: 12.0 if t < HOUR else 2.0, told, start=6).settled().tell(1.7 * HOUR + window_seconds)
+    assert story.replicas[-1] < 3
+
+
+def test_after_a_restart_the_hours_of_yesterday_are_known_as_before() -> None:
+    told = policy()
+    start = 1_699_999_200.0 - 3 * DAY
+    coarse = tuple(LoadBin(start + i * 300, 300, 2.0, 2000.0, 400.0) for i in range(3 * 288))
+    fine = tuple(LoadBin(start + 2 * DAY + i * 60, 60, 2.0, 2000.0, 400.0) for i in range(1440))
+    history = History().refilled(finest(coarse, fine), told)
+    assert history.coarse is not None
+    assert len(history.coarse.rates()) == 3 * 288
+    assert history.coarse.rates().tolist() == pytest.approx([2.0] * 3 * 288)
+
+
+@pytest.mark.parametrize("back_seconds", [1_800.0, 2 * HOUR])
+def test_a_clock_that_is_set_back_spoils_what_is_seen_for_no_longer_than_a_look_back(back_seconds: float) -> None:
+    """It is set back after two hours; soon after the load doubles, and is seen to."""
+
+    def told(set_back_seconds: float) -> Story:
+        story = Story(lambda t: 8.0 if t < 2.1 * HOUR else 16.0, policy(), start=4).settled()
+
+        def turned(seen: Observation) -> Observation:
+            if seen.time < story.epoch + 2 * HOUR:
+                return seen
+            pods = tuple(p if p.sample is None else replace(p, sample=earlier(p.sample)) for p in seen.pods)
+            return replace(seen, time=seen.time - set_back_seconds, pods=pods)
+
+        def earlier(sample: PodSample) -> PodSample:
+            assert sample.time is not None
+            return replace(sample, time=sample.time - set_back_seconds)
+
+        story.observed = turned
+        return story.tell(2.1 * HOUR + 180)
+
+    as_it_is, spoilt = told(0.0).decisions[-1], told(back_seconds).decisions[-1]
+    assert as_it_is.demand == pytest.approx(16.0, rel=0.05)
+    assert spoilt.demand == pytest.approx(16.0, rel=0.05)
+    assert spoilt.forecast is not None
+
+
+def test_who_looks_seldom_measures_all_the_same() -> None:
+    spec = Spec.model_validate(
+        {
+            "scaleTargetRef": {"kind": "Deployment", "name": "x"},
+            "maxReplicas": 8,
+            "objectives": {"ttftSeconds": 2.5, "tpotSeconds": 0.1, "attainment": 0.99},
+            "prometheus": {"url": "http://prometheus"},
+        }
+    )
+    told = ScalingPolicy.of(spec, tick_seconds=300.0)
+    story = Story(lambda _: 6.0, told, start=4).settled().tell(2 * HOUR)
+    assert story.decisions[-1].demand == pytest.approx(6.0, rel=0.05)

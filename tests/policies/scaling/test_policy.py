@@ -154,6 +154,18 @@ def test_what_a_fleet_was_only_found_with_is_not_brought_back() -> None:
     assert raised.needed < measured
 
 
+def test_what_the_hour_before_needed_is_known_for_longer_than_the_newest_looks_are_kept() -> None:
+    """Prometheus answers, and shows none of the pods for 20 minutes."""
+    story = Story(steps((0, 8.0)), policy(), start=4).settled().tell(HOUR)
+    needed = max(each.needed for each in story.decisions)
+    story.observed = in_the_dark
+    story.tell(20 * 60)
+    assert "nothing was measured for" in story.decisions[-1].sentence
+    last = story.observations[-1]
+    raised = decide(replace(last, time=last.time + 15, desired=1), story.history, story.policy)
+    assert raised.replicas == needed
+
+
 def test_what_limits_a_fleet_that_is_measured_limits_one_that_is_not() -> None:
     story = lull()
     dark = in_the_dark(replace(story.observations[-1], time=story.observations[-1].time + 120))
