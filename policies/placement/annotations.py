@@ -11,6 +11,7 @@ from policies.gpu_memory import GIB, ModelShape, weight_bytes
 from policies.placement.demand import NvLink, PodDemand
 from policies.placement.model_config import ModelConfigError, shape_of_config
 from policies.placement.models import ModelTable
+from policies.placement.numbers import DIGITS, whole
 
 PREFIX: Final = "preheat.dev/"
 MODEL_SHAPE: Final = "model-shape"
@@ -67,7 +68,7 @@ def _gib(text: str) -> int | None:
 
 
 def _size(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) > 0 else None
+    return whole(text) or None
 
 
 def _flag(text: str) -> bool | None:
@@ -85,7 +86,7 @@ def _nvlink(text: str) -> NvLink | None:
 _STATED: Final[tuple[tuple[str, str, Callable[[str], object], str], ...]] = (
     ("weights-gib", "weights_bytes", _gib, "a number of GiB above 0"),
     ("memory-per-gpu-gib", "memory_bytes_per_gpu", _gib, "a number of GiB above 0"),
-    ("tensor-parallel-size", "tensor_parallel", _size, "a whole number above 0"),
+    ("tensor-parallel-size", "tensor_parallel", _size, f"a whole number above 0 of at most {DIGITS} digits"),
     ("require-nvlink", "nvlink", _required, "true or false"),
     ("nvlink", "nvlink", _nvlink, "prefer, require or ignore"),
     ("allow-unknown", "allow_unknown", _flag, "true or false"),

@@ -41,7 +41,7 @@ def told_links(annotations: Mapping[str, str]) -> tuple[Told | None, tuple[str, 
             continue
         try:
             groups = read(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None, (f"annotation {name} could not be read and is not regarded",)
         if groups and max(map(len, groups)) > 1:
             links = Links.FULL_MESH if len(groups) == 1 else Links.GROUPS
@@ -67,7 +67,7 @@ def held_by_koordinator(annotation: str) -> frozenset[int]:
     try:
         devices = json.loads(annotation)["gpu"]
         return frozenset(int(device["minor"]) for device in devices)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return frozenset()
 
 

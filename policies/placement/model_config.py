@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Final
 
 from policies.gpu_memory import ModelShape
+from policies.placement.numbers import END
 from policies.placement.quantization import bits_of_config
 
 Config = Mapping[str, Any]
@@ -27,6 +27,11 @@ _KNOWN_KINDS: Final = (
 KNOWN: Final = frozenset(_KNOWN_KINDS.split())
 """Kinds whose layers are counted rightly."""
 INDEXED: Final = frozenset({"deepseek_v32", "glm_moe_dsa"})
+
+LAYERS_END: Final = 10_000
+SIZES_END: Final = 10_000_000
+PARAMETERS_END: Final = 1000 * END
+"""What no model reaches. A `config.json` may stand in anybody's annotation: its layers become a list."""
 
 
 class ModelConfigError(ValueError):
@@ -60,12 +65,15 @@ def shape_of_config(name: str, config: Config, *, source: str = "", weights_byte
         raise
     except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ModelConfigError(f"model {name}: its config.json is not as one of a model is: {error}") from error
-    if shape.linear_parameters < 0 or shape.parameters <= 0 or (shape.latent_dims or 0) < 0:
+    sizes = (shape.sliding_window, shape.latent_dims or 0, shape.context_tokens or 0)
+    if shape.linear_parameters < 0 or min(shape.parameters, shape.head_dim) <= 0 or min(sizes) < 0:
         raise ModelConfigError(f"model {name}: its config.json has sizes below 0")
-    if not 0 < shape.weight_bits < inf:
+    if shape.parameters >= PARAMETERS_END or max(shape.head_dim, *sizes) >= END:
+        raise ModelConfigError(f"model {name}: its config.json has sizes that no model has: correct it")
+    if not 0 < shape.weight_bits < END:
         raise ModelConfigError(
             f"model {name}: quantization_config in its config.json comes to {shape.weight_bits:g} bits a weight, "
-            "which must be above 0: correct it, or state the size of its checkpoint"
+            f"which must be above 0 and below {END:,}: correct it, or state the size of its checkpoint"
         )
     return shape
 
@@ -140,11 +148,11 @@ def _text(config: Config) -> Config:
     return config
 
 
-def _number(name: str, config: Config, key: str) -> int:
+def _number(name: str, config: Config, key: str, end: int = SIZES_END) -> int:
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < end:
         raise ModelConfigError(
-            f"model {name}: {key} is {value!r} in its config.json: it must be a whole number above 0"
+            f"model {name}: {key} is {value!r} in its config.json: it must be a whole number above 0 and below {end:,}"
         )
     return value
 
@@ -153,7 +161,7 @@ def _layers_of(name: str, text: Config) -> int:
     blocks = text.get("layers_block_type")
     if "num_hidden_layers" not in text and isinstance(blocks, list) and blocks:
         return len(blocks)
-    return _number(name, text, "num_hidden_layers")
+    return _number(name, text, "num_hidden_layers", LAYERS_END)
 
 
 def _kv_heads(name: str, text: Config, heads: int) -> int:

@@ -93,8 +93,10 @@ def _shapes(rows: Iterable[Mapping[str, Any]], source: str) -> dict[str, ModelSh
         if not isinstance(name, str) or not name or not isinstance(config, Mapping):
             raise ModelConfigError(f"model table: {row!r} needs `name`, a text, and `config`, an object")
         stated = row.get("weightsGib")
-        if stated is not None and (not isinstance(stated, int | float) or not stated > 0):
-            raise ModelConfigError(f"model {name}: weightsGib is {stated!r}: it must be a number above 0")
+        if stated is not None and (not isinstance(stated, int | float) or not 0 < stated < 1e6):
+            raise ModelConfigError(
+                f"model {name}: weightsGib is {stated!r}: it must be a number above 0 and below a million"
+            )
         weights = None if stated is None else int(stated * GIB)
         shape = shape_of_config(name, config, source=str(row.get("source", source)), weights_bytes=weights)
         full, stored, tuned, _ = _candidates(_words(name))

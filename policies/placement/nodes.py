@@ -13,6 +13,7 @@ from typing import Final
 from policies.gpu_memory import GIB
 from policies.placement.demand import GPU_RESOURCE, MIG_PREFIX
 from policies.placement.device_annotations import shares_by_hami, told_links
+from policies.placement.numbers import whole
 from policies.placement.products import MIB, Product, ProductTable
 from policies.placement.supply import Evidence, Links, NodeFacts, SeenNode, Sharing, Slices
 
@@ -266,7 +267,7 @@ def _whole(labels: Mapping[str, str], name: str, notes: _Notes) -> int | None:
     text = labels.get(name)
     if text is None:
         return None
-    if not text.isdecimal() or len(text) > 12:
+    number = whole(text)
+    if number is None:
         notes.remarks.append(f"label {name} is {text!r}, which is no whole number")
-        return None
-    return int(text)
+    return number

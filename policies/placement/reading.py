@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -16,6 +16,7 @@ from policies.placement.annotations import annotated
 from policies.placement.command_line import UNREADABLE, Started, started_vllm
 from policies.placement.demand import GPU_RESOURCE, Container, PodDemand, SeenPod
 from policies.placement.models import ModelTable
+from policies.placement.numbers import DIGITS, whole
 from policies.placement.requested import requested
 from policies.placement.vllm_options import Options, human_int, parse
 
@@ -181,7 +182,7 @@ class _Reader:
 
     def __init__(self, options: Options, started: Started, container: Container, notes: _Notes) -> None:
         self._options, self._started, self._notes = options, started, notes
-        self._file: Mapping[str, Any] = {}
+        self._file: Mapping[str, str] = {}
         self._unseen = ""
         path = options.values.get("config", "")
         if path:
@@ -191,7 +192,7 @@ class _Reader:
                 self._unseen = path
                 notes.remarks.append(f"the options in {path} are not seen: annotations can state them")
             else:
-                self._file = {str(key).replace("-", "_"): value for key, value in loaded.items()}
+                self._file = loaded
         if options.unknown:
             notes.remarks.append(f"options not known to vLLM 0.32: {', '.join(options.unknown)}")
 
@@ -209,7 +210,7 @@ class _Reader:
         if told is None:
             return ""
         self._notes.sources[field] = f"file {self._options.values['config']}"
-        return str(told)
+        return told
 
     def any_unseen(self, *fields: str) -> bool:
         """Whether one of them is given, or may be, where its value is not seen; what is given so is remarked."""
@@ -243,7 +244,7 @@ class _Reader:
         number = human_int(text)
         if number is None or number < 1:
             if text.strip().lower() not in ("auto", "-1"):
-                self._unreadable(field, text, "a whole number above 0")
+                self._unreadable(field, text, f"a whole number above 0 of at most {DIGITS} digits")
             return None
         return number
 
@@ -266,12 +267,15 @@ class _Reader:
         self._notes.remarks.append(f"{option} is {text!r}, {why}")
 
 
-def _loaded(text: str) -> Mapping[str, Any] | None:
+def _loaded(text: str) -> Mapping[str, str] | None:
+    """Options by field, as texts; None where it is no YAML of an object."""
     try:
         loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
+        if not isinstance(loaded, Mapping):
+            return None
+        return {str(key).replace("-", "_"): str(value) for key, value in loaded.items() if value is not None}
+    except Exception:  # besides its own errors PyYAML lets out whatever a date, a number or a tag makes Python raise
         return None
-    return loaded if isinstance(loaded, Mapping) else None
 
 
 def _stored(shape: ModelShape | None, method: str, dtype: str) -> ModelShape | None:
@@ -310,9 +314,9 @@ def _group(read: _Reader, pod: SeenPod, data: int | None, notes: _Notes) -> tupl
         data = None
     size = pod.annotations.get(LWS_SIZE) or pod.labels.get(LWS_SIZE)
     if size:
-        if size.isdecimal() and int(size) > 0:
+        if pods := whole(size):
             notes.sources["pods_in_group"] = f"annotation {LWS_SIZE}"
-            return data, int(size)
+            return data, pods
         notes.remarks.append(f"{LWS_SIZE} is {size!r}, which is no number of pods")
         return data, None
     nodes = read.whole("nnodes", 1)
@@ -329,7 +333,7 @@ def _group(read: _Reader, pod: SeenPod, data: int | None, notes: _Notes) -> tupl
 
 def _default_utilization(image: str) -> float:
     tag = image.rpartition("/")[2].partition("@")[0].rpartition(":")[2]
-    version = re.match(r"v?(\d+)\.(\d+)", tag)
+    version = re.match(r"v?(\d{1,12})\.(\d{1,12})", tag)
     (since, newer) = NEWER_DEFAULT_UTILIZATION
     return newer if version and (int(version[1]), int(version[2])) >= since else DEFAULT_UTILIZATION
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from policies.placement.numbers import END
+
 READ: Final[Mapping[str, str]] = {
     # The option, and the field of `Options` it becomes. A switch's other form is `--no-…`.
     "--model": "model",
@@ -233,14 +235,18 @@ _POWERS: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def human_int(text: str) -> int | None:
-    """A whole number as vLLM reads one: `32768`, `25.6k` (1,000 each), `32K` (1,024 each); None: it is none."""
+    """A whole number as vLLM reads one: `32768`, `25.6k` (1,000 each), `32K` (1,024 each); None: it is none.
+
+    Nor is one that is larger than anything.
+    """
     match = _HUMAN.fullmatch(text.strip())
-    if match is None:
-        try:
-            return int(text)
-        except ValueError:
-            return None
-    number, unit = match.groups()
-    if unit.islower():
-        return int(float(number) * 1000 ** _POWERS[unit])
-    return int(number) * 1024 ** _POWERS[unit.lower()] if number.isdecimal() else None
+    try:
+        number = int(text) if match is None else _scaled(*match.groups())
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < END else None
+
+
+def _scaled(number: str, unit: str) -> int:
+    power = _POWERS[unit.lower()]
+    return int(float(number) * 1000.0**power) if unit.islower() else int(number) * int(1024**power)
