@@ -5,6 +5,7 @@ A source (the watches, `inventory`) says what changed; the board is brought in s
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ from scheduler_extender.board import Board
 from scheduler_extender.demands import Demands
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 RECENT_SECONDS: Final = 30.0
 """How far our watch of nodes may have been behind the scheduler's when it was answered."""
@@ -48,6 +51,8 @@ class KnownPod:
 class Unreadable:
     """In the place of an object that could not be read: it is there, and not regarded."""
 
+    error: Exception
+
 
 class Facts:
     """Nodes and pods of one source, and the board that is kept by them."""
@@ -75,8 +80,8 @@ class Facts:
     def read_node(self, node: Json) -> KnownNode | Unreadable:
         try:
             return KnownNode(identity(node).uid, seen_node(node))
-        except UnreadableObjectError:
-            return Unreadable()
+        except Exception as error:  # a mistake of ours about one object must not hide all others from the watch
+            return Unreadable(error)
 
     def read_pod(self, pod: Json) -> KnownPod | Unreadable | None:
         """None for a pod that neither holds GPUs nor waits for any."""
@@ -86,8 +91,8 @@ class Facts:
                 return None
             seen = seen_pod(pod)
             return KnownPod(identity(pod), place, self.demands.of_seen(seen), seen if place.waiting else None)
-        except UnreadableObjectError:
-            return Unreadable()
+        except Exception as error:  # likewise: anybody may create a pod
+            return Unreadable(error)
 
     def put_node(self, name: str, node: KnownNode | Unreadable | None) -> None:
         node = self._readable(name, node)
@@ -179,6 +184,10 @@ class Facts:
 
     def _readable(self, key: str, thing: T | Unreadable | None) -> T | None:
         if isinstance(thing, Unreadable):
+            if key not in self.unreadable:
+                # What is not Kubernetes' own form says so in words; of a mistake of ours the place is wanted.
+                mistake = None if isinstance(thing.error, UnreadableObjectError) else thing.error
+                log.warning("%s cannot be read, and is not regarded: %s", key, thing.error, exc_info=mistake)
             self.unreadable.add(key)
             return None
         self.unreadable.discard(key)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.pages import listen
-from scheduler_extender import wire
+from scheduler_extender import facts, wire
 from tests.scheduler_extender.worlds import Json, Served, knowing, names_question, node, nodes_question, pod
 
 POD = pod("asking")
@@ -206,6 +206,27 @@ async def test_a_scheduler_that_is_gone_before_the_answer_is_counted_and_is_no_e
         await running.cleanup()
     assert b'preheat_extender_questions_unanswered_total{reason="hung-up",verb="filter"} 1.0' in pages._telemetry.text()
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_an_object_that_we_fail_to_read_hides_no_other_and_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    extender = knowing()
+
+    def failing(*_: object) -> None:
+        raise OverflowError("a mistake of ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(extender.facts.demands, "of_seen", failing)
+        for _ in range(2):
+            extender.facts.put_pod("inference/asking", extender.facts.read_pod(POD))
+    with monkeypatch.context() as patched:
+        patched.setattr(facts, "seen_node", failing)
+        extender.facts.put_node("gpu-a", extender.facts.read_node(node("gpu-a")))
+    extender.facts.put_pod("inference/holder", extender.facts.read_pod(HOLDER))
+    assert extender.facts.unreadable == {"inference/asking", "gpu-a"}
+    assert list(extender.facts.pods) == ["inference/holder"]
+    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["inference/asking", "gpu-a"]
 
 
 # -- anything ---------------------------------------------------------------------------------------------------
