@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
+from policies.gpu_memory import ModelShape
 from policies.placement.demand import GPU_RESOURCE, NvLink, PodDemand
 from policies.placement.links import link_domain, link_promise, links_are_known
 from policies.placement.memory import memory_fit
@@ -71,6 +72,11 @@ def gpus_needed(demand: PodDemand) -> int | None:
     return ceil(tensor * pipeline * data * prefill / pods)
 
 
+def divides_heads(tensor: int, shape: ModelShape) -> bool:
+    """As vLLM asks for: whole heads a rank, and whole KV heads a rank or whole ranks a KV head."""
+    return shape.attention_heads % tensor == 0 and (shape.kv_heads % tensor == 0 or tensor % shape.kv_heads == 0)
+
+
 def ranks_linked(demand: PodDemand) -> int:
     """Tensor-parallel ranks within this pod, which talk in every layer; 1 where it is not known."""
     return min(demand.tensor_parallel or 1, demand.gpus)
@@ -117,7 +123,7 @@ def _static(demand: PodDemand, node: NodeFacts, offered: int) -> Reason | None:
     needed = gpus_needed(demand)
     if needed is not None and demand.gpus < needed:
         return Reason.TOO_FEW_ASKED
-    if tensor is not None and shape is not None and not _divides(tensor, shape.attention_heads, shape.kv_heads):
+    if tensor is not None and shape is not None and not divides_heads(tensor, shape):
         return Reason.HEADS
     if demand.gpus > offered:
         return Reason.TOO_FEW
@@ -127,11 +133,6 @@ def _static(demand: PodDemand, node: NodeFacts, offered: int) -> Reason | None:
         if node.mixed_products:
             return Reason.MIXED
     return None
-
-
-def _divides(tensor: int, heads: int, kv_heads: int) -> bool:
-    """As vLLM asks for: whole heads a rank, and whole KV heads a rank or whole ranks a KV head."""
-    return heads % tensor == 0 and (kv_heads % tensor == 0 or tensor % kv_heads == 0)
 
 
 def _unlinked(

@@ -8,6 +8,7 @@ from typing import Final
 from policies.gpu_memory import GIB, weight_bytes
 from policies.placement.demand import PodDemand
 from policies.placement.memory import memory_fit
+from policies.placement.policy import divides_heads
 from policies.placement.quantization import BITS, PLAIN_BITS
 from policies.placement.settings import DEFAULT_SETTINGS, PlacementSettings
 from policies.placement.verdict import MemoryFit, Verdict
@@ -41,7 +42,7 @@ def remedies(
         found.append("--kv-cache-dtype fp8")
     tensor = demand.tensor_parallel or 1
     for size in SIZES:
-        if size > tensor and shape.attention_heads % size == 0 and fits(replace(demand, tensor_parallel=size)):
+        if size > tensor and divides_heads(size, shape) and fits(replace(demand, tensor_parallel=size)):
             found.append(f"TP {size}")
             break
     if shape.weight_bits == PLAIN_BITS:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+from policies.placement.demand import PodDemand
 from policies.placement.policy import judge
 from policies.placement.remedies import memory_sentence, remedies
+from policies.placement.verdict import Reason
 from tests.policies.placement.seen import H100, L4, demand, node
 
 LLAMA_8B, LLAMA_70B = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.3-70B-Instruct"
@@ -38,6 +42,31 @@ def test_each_remedy_makes_it_fit() -> None:
     (length, *_) = remedies(asked, facts.memory_bytes_per_gpu)
     tokens = length.removeprefix("--max-model-len ")
     assert judge(demand(LLAMA_8B, "--max-model-len", tokens), facts).memory.value == "fits"
+
+
+def test_a_tensor_parallel_size_that_would_be_refused_is_no_remedy() -> None:
+    """Phi-3-medium has 40 heads and 10 KV heads: by 4 only the former can be divided."""
+    config = {
+        "model_type": "phi3",
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 10,
+        "hidden_size": 5120,
+        "intermediate_size": 17920,
+        "vocab_size": 32064,
+    }
+    shape = {"preheat.dev/model-shape": json.dumps(config)}
+
+    def asked(tensor: int) -> PodDemand:
+        words = ("microsoft/Phi-3-medium-4k-instruct", "--max-model-len", "4096", "-tp", str(tensor))
+        return demand(*words, gpus=tensor, annotations=shape)
+
+    facts = node(gpus=8, labels={"nvidia.com/gpu.memory": "16384"})
+    assert judge(asked(4), facts).reason is Reason.HEADS
+    assert "TP 4" not in remedies(asked(1), facts.memory_bytes_per_gpu)
+    larger = node(gpus=8, labels={"nvidia.com/gpu.memory": "24576"})
+    assert "TP 2" in remedies(asked(1), larger.memory_bytes_per_gpu)
+    assert judge(asked(2), larger).fits
 
 
 def test_what_is_unknown_is_said() -> None:
