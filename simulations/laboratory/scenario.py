@@ -15,6 +15,11 @@ from simulations.model.engine import Engine
 from simulations.replay import Policy, Replay, S, Schedule, replay
 from simulations.traces.trace import Trace
 
+DAY_SECONDS = 86_400.0
+LONGEST_DAYS = 50
+"""Of a trace. The simulated clock ends after 53 days (`kernel.NEVER`); what follows the last request is done by then:
+an hour of work, a tick, and the start of a replica."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -50,6 +55,16 @@ class Scenario:
             yield f"--start is {self.start_replicas}: 0 is the fewest replicas there can be"
         if not (self.tick_seconds > 0 and math.isfinite(self.tick_seconds)):
             yield f"--tick is {self.tick_seconds:g}: seconds between decisions must be more than 0"
+        elif self.tick_seconds > DAY_SECONDS:
+            yield f"--tick is {self.tick_seconds:g}: give at most {DAY_SECONDS:.0f} s between decisions, a day"
+        if (longest := _longest_seconds(self.conditions.cold_start)) > DAY_SECONDS:
+            yield f"a cold start takes up to {longest:g} s: give at most {DAY_SECONDS:.0f} s, a day, jitter included"
+        if self.trace.end_seconds > LONGEST_DAYS * DAY_SECONDS:
+            days = self.trace.end_seconds / DAY_SECONDS
+            yield (
+                f"trace {self.trace.name} ends {days:.4g} days after its time 0: at most {LONGEST_DAYS} are replayed, "
+                "cut its file into shorter ones, or begin its times at 0"
+            )
         if not (self.score_from_seconds >= 0 and math.isfinite(self.score_from_seconds)):
             yield f"--score-from is {self.score_from_seconds:g}: give seconds from the trace's time 0, at least 0"
         elif self.score_from_seconds > self.trace.end_seconds:
@@ -131,3 +146,17 @@ def _mean_seconds(cold_start: ColdStart) -> float:
             return _mean_seconds(cold_start.first)
         case WarmAndColdNodes():
             return _mean_seconds(cold_start.cold)
+
+
+def _longest_seconds(cold_start: ColdStart) -> float:
+    match cold_start:
+        case Constant():
+            return cold_start.seconds
+        case Jittered():
+            return cold_start.seconds + cold_start.jitter_seconds
+        case Sampled():
+            return max(cold_start.samples_seconds)
+        case Changing():
+            return max(_longest_seconds(cold_start.first), _longest_seconds(cold_start.then))
+        case WarmAndColdNodes():
+            return max(_longest_seconds(cold_start.warm), _longest_seconds(cold_start.cold))

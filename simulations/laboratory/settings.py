@@ -14,7 +14,7 @@ from cluster.files import ConfigError
 from policies.scaling.resource import Objectives
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import ColdStart, ColdStartError, Constant, Jittered, Sampled
-from simulations.model.conditions import Conditions, ConditionsError, Router, Scraping
+from simulations.model.conditions import GREATEST_SEED, Conditions, ConditionsError, Router, Scraping
 from simulations.model.engine import Engine, EngineError
 from simulations.model.engine_file import engine_of
 from simulations.policy_files.files import STARTS_AT
@@ -78,6 +78,9 @@ class Settings:
         parts = [part.strip() for part in self.seed.split(",")]
         if not all(part.isdecimal() for part in parts):
             raise ConfigError((f"--seed is '{self.seed}': give whole numbers from 0 on, as in 0 or 1,2,3",))
+        # Looked at before they are read: Python takes no number of more than 4,300 digits.
+        if any(len(part) > len(str(GREATEST_SEED)) or int(part) > GREATEST_SEED for part in parts):
+            raise ConfigError((f"--seed holds a number beyond {GREATEST_SEED}: give one of 64 bits, as in 0 or 1,2,3",))
         return tuple(dict.fromkeys(int(part) for part in parts))
 
     @property

@@ -15,6 +15,10 @@ drawn that holds the fewer."""
 Scheduling = Literal["fcfs", "priority"]
 """vLLM's --scheduling-policy."""
 
+LONGEST_PATIENCE_SECONDS = 50 * 86_400.0
+"""Of a client, over all its attempts: 64 bits of picoseconds hold 106 days, and the trace may be as long."""
+GREATEST_SEED = 2**63 - 1
+
 
 class ConditionsError(ValueError):
     """A fleet cannot serve so; the message names the setting and the remedy."""
@@ -116,6 +120,14 @@ class Conditions:
             raise ConditionsError(f"client_retries is {self.client_retries}: it must be at least 0")
         if self.client_retries and self.client_timeout_seconds is None:
             raise ConditionsError("client_retries needs client_timeout_seconds: without it nobody hangs up")
+        patience = (self.client_timeout_seconds or 0.0) * (1 + self.client_retries)
+        if patience > LONGEST_PATIENCE_SECONDS:
+            raise ConditionsError(
+                f"a client waits for {patience:g} s, the timeout times its attempts: give a client timeout with which "
+                f"that is at most {LONGEST_PATIENCE_SECONDS:.0f} s, or none where clients wait for ever"
+            )
         _at_least("the number of spot losses an hour", self.spot_losses_per_hour, 0.0)
         if self.seed < 0:
             raise ConditionsError(f"seed is {self.seed}: it must be at least 0")
+        if self.seed > GREATEST_SEED:
+            raise ConditionsError(f"seed is {self.seed}: it must be at most {GREATEST_SEED}")

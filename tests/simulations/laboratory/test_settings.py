@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.files import ConfigError
@@ -15,6 +16,8 @@ from simulations.laboratory.settings import Settings
 from simulations.model.cold_start import Constant, Jittered, Sampled
 from simulations.model.engine import EngineError, StepTime, shipped_engine
 from simulations.model.engine_file import engine_of
+from simulations.replay import Schedule
+from simulations.traces import Trace
 from tests.simulations.scenes import TRACE
 
 ENGINE = """
@@ -25,9 +28,9 @@ gpus: 2
 """
 
 
-def asked(**given: Any) -> Scenario:
+def asked(trace: Trace = TRACE, **given: Any) -> Scenario:
     usual: dict[str, Any] = {"engine": "llama2-7b_a40_tp1", "slo_ttft": 3, "slo_tpot": 0.1, "max": 9}
-    return Settings(**(usual | given)).scenario(TRACE)
+    return Settings(**(usual | given)).scenario(trace)
 
 
 def test_flags_become_a_scenario() -> None:
@@ -62,6 +65,12 @@ def test_the_cold_start_is_one_number_spread_or_as_measured(tmp_path: Path) -> N
         ({"min": -1}, "--min is -1: 0 is the fewest replicas there can be"),
         ({"start": -1}, "--start is -1: 0 is the fewest replicas there can be"),
         ({"tick": 0}, "--tick is 0: seconds between decisions must be more than 0"),
+        ({"tick": 1e9}, "--tick is 1e+09: give at most 86400 s between decisions, a day"),
+        ({"cold_start": 1e300}, "a cold start takes up to 1e+300 s: give at most 86400 s, a day, jitter included"),
+        (
+            {"cold_start": 80_000, "cold_start_jitter": "7000"},
+            "a cold start takes up to 87000 s: give at most 86400 s, a day, jitter included",
+        ),
         ({"score_from": 1e6}, "--score-from (1e+06 s) is after the last request"),
         ({"score_from": -1}, "--score-from is -1: give seconds from the trace's time 0, at least 0"),
         ({"slo_ttft": 0}, "--slo-ttft is 0: give seconds, more than 0"),
@@ -75,6 +84,12 @@ def test_the_cold_start_is_one_number_spread_or_as_measured(tmp_path: Path) -> N
             "--router is 'sticky': choose one of least-outstanding, round-robin, random, two-choices",
         ),
         ({"seed": "1;2"}, "--seed is '1;2': give whole numbers from 0 on, as in 0 or 1,2,3"),
+        ({"seed": "1,9223372036854775808"}, "--seed holds a number beyond 9223372036854775807: give one of 64 bits"),
+        ({"seed": "9" * 5000}, "--seed holds a number beyond 9223372036854775807: give one of 64 bits"),
+        (
+            {"client_timeout": 1e300},
+            "a client waits for 1e+300 s, the timeout times its attempts: give a client timeout",
+        ),
         ({"engine": "llama2-7b_a40"}, "engine 'llama2-7b_a40' is not known: did you mean llama2-7b_a40_tp1?"),
         ({"engine": "mine.json"}, "engine file mine.json cannot be read: there is no such file"),
     ],
@@ -84,6 +99,29 @@ def test_a_mistake_is_one_sentence_with_the_remedy(given: dict[str, Any], senten
         asked(**given)
     assert len(told.value.problems) == 1
     assert told.value.problems[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(("days", "told"), [(53.4, "53.4"), (1e300, "1e+300")])
+def test_a_trace_beyond_the_simulated_clock_is_refused_with_the_remedy(days: float, told: str) -> None:
+    long = Trace.of("long", np.array([0.0, days * 86_400]), np.array([500, 500]), np.array([50, 50]))
+    with pytest.raises(ConfigError) as refused:
+        asked(long)
+    assert refused.value.problems == (
+        f"trace long ends {told} days after its time 0: at most 50 are replayed, cut its file into shorter ones, "
+        "or begin its times at 0",
+    )
+
+
+def test_the_longest_of_all_that_is_allowed_is_replayed_to_its_end() -> None:
+    """One request comes at the last instant, finds no replica, and is given up on after the longest patience."""
+    day = 86_400
+    longest = Trace.of("longest", np.array([0.0, 50 * day]), np.array([500, 500]), np.array([50, 50]))
+    scene = asked(longest, tick=day, cold_start=day, client_timeout=50 * day, seed=str(2**63 - 1), router="random")
+    one_then_none = Schedule("one, then none", day, (1, 0))
+    for policy, finished in ((Schedule.static(1), 2), (one_then_none, 1)):
+        result = scene.replayed(policy, min_replicas=0, max_replicas=2, start_replicas=1)
+        assert (result.finished, result.requests) == (finished, 2)
+        assert result.end_seconds <= 52 * day
 
 
 def test_time_0_has_a_wall_time() -> None:

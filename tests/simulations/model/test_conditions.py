@@ -45,7 +45,12 @@ def test_a_cold_start_that_cannot_be_is_refused_by_the_setting(make: Callable[[]
         (lambda: Conditions(NOW, grace_seconds=-1), "the grace is -1"),
         (lambda: Conditions(NOW, client_timeout_seconds=0), "the client timeout is 0"),
         (lambda: Conditions(NOW, client_retries=2), "client_retries needs client_timeout_seconds"),
+        (
+            lambda: Conditions(NOW, client_timeout_seconds=864_000, client_retries=5),
+            "a client waits for 5.184e[+]06 s, the timeout times its attempts: .* at most 4320000 s, or none",
+        ),
         (lambda: Conditions(NOW, seed=-1), "seed is -1"),
+        (lambda: Conditions(NOW, seed=2**63), "seed is 9223372036854775808: it must be at most 9223372036854775807"),
         (lambda: Rollout(math.inf, ENGINE), "the rollout's time is inf: it must be at least 0"),
         (lambda: Rollout(0, ENGINE, max_surge=0), "the rollout's max_surge is 0: it must be at least 1"),
     ],
