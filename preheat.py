@@ -354,7 +354,7 @@ _WORLD = (
     click.option("--client-retries", type=int, default=0, metavar="N", help="How often one that hung up asks again."),
     click.option("--prefix-cache", is_flag=True, help="Keep answered prompts' KV blocks, where the trace tells them."),
     click.option("--spot-losses", type=_finite, default=0.0, metavar="N", help="Nodes lost per replica and hour."),
-    click.option("--starts-at", metavar="TIME", help="Wall time of the trace's time 0, for KEDA's cron triggers."),
+    click.option("--starts-at", metavar="TIME", help="Wall time of the trace's time 0, for schedules and crons."),
     click.option("--seed", default="0", show_default=True, metavar="N[,N…]", help="Several give intervals."),
 )
 _cold_start = click.option(

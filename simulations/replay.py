@@ -56,9 +56,12 @@ class Preheat:
         return True
 
     @classmethod
-    def of(cls, spec: Spec, *, tick_seconds: float = 15.0) -> Preheat:
+    def of(cls, spec: Spec, *, tick_seconds: float = 15.0, epoch_seconds: float = 0.0) -> Preheat:
+        """`epoch_seconds` is the Unix time of the trace's time 0, which its schedule goes by."""
         hears = spec.wake.query is not None or spec.prometheus.arrivals is not None
-        return cls(ScalingPolicy.of(spec, tick_seconds=tick_seconds), hears)
+        policy = ScalingPolicy.of(spec, tick_seconds=tick_seconds)
+        calendar = tuple(replace(floor, epoch_seconds=epoch_seconds) for floor in policy.calendar)
+        return cls(replace(policy, calendar=calendar), hears)
 
     def begin(self) -> History:
         return History()

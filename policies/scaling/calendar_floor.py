@@ -18,9 +18,12 @@ class CalendarFloor:
     end: Schedule
     zone: dt.tzinfo
     replicas: int
+    epoch_seconds: float = 0.0
+    """Unix time of what it is told as time 0: a replay's time begins with its trace."""
 
     def at(self, now: float, horizon_seconds: float) -> int:
         """What it sets for now, or for whenever a replica ordered now would be ready; 0 where it sets nothing."""
+        now += self.epoch_seconds
         here = dt.datetime.fromtimestamp(now, self.zone)
         if is_within(self.start, self.end, here):
             return self.replicas

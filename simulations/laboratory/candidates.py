@@ -50,7 +50,7 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """All that were asked for, in their order, each once; a ConfigError says what is wrong with any of them.
 
-    Time 0 of the trace is `starts_at` to a trigger that goes by the clock.
+    Time 0 of the trace is `starts_at` to a trigger or a schedule that goes by the clock.
     """
     found: list[Candidate] = []
     problems: list[str] = []

@@ -48,7 +48,7 @@ class Settings:
     spot_losses: float = 0.0
     seed: str = "0"
     starts_at: str | None = None
-    """Wall time of the trace's time 0, for triggers that go by the clock."""
+    """Wall time of the trace's time 0, for triggers and schedules that go by the clock."""
 
     def scenario(self, trace: Trace) -> Scenario:
         """All of it about this trace; a ConfigError says everything that is wrong."""

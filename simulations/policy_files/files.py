@@ -130,7 +130,7 @@ def _of(
             )
         case "VLLMAutoscaler":
             spec = read(document).spec
-            policy = Preheat.of(spec, tick_seconds=tick_seconds)
+            policy = Preheat.of(spec, tick_seconds=tick_seconds, epoch_seconds=starts_at.timestamp())
             notes: tuple[str, ...] = ()
             if spec.min_replicas == 0:
                 woken = "requests that wait at the gateway wake it" if policy.hears_gateway else DEAF

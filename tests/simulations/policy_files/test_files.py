@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,23 @@ def test_our_own_resource_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert ruled(ours).finished == TRACE.requests
     (said,) = refusals(tmp_path, OURS.replace("maxReplicas: 6", "maxReplicas: 1"))
     assert "minReplicas (2) must not exceed maxReplicas (1)" in said
+
+
+def test_time_0_is_the_same_moment_to_our_schedule_as_to_a_cron_trigger(tmp_path: Path) -> None:
+    ours = f'{OURS}  schedule: [{{start: "0 8 * * *", end: "0 18 * * *", minReplicas: 6}}]'
+    cron = '{type: cron, metadata: {timezone: UTC, start: "0 8 * * *", end: "0 18 * * *", desiredReplicas: "6"}}'
+    both = f"{scaled_object(cron, spec='minReplicaCount: 2')}\n---\n{ours}"
+
+    def reach_six(**told: Any) -> list[bool]:
+        return [
+            any(each.replicas == 6 for each in ruled(named).decisions) for named in policies(tmp_path, both, **told)
+        ]
+
+    berlin = dt.timezone(dt.timedelta(hours=1))
+    assert reach_six(starts_at=dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)) == [True, True]
+    assert reach_six(starts_at=dt.datetime(2026, 3, 2, 9, tzinfo=berlin)) == [True, True]
+    assert reach_six(starts_at=dt.datetime(2026, 3, 2, 18, tzinfo=dt.UTC)) == [False, False]
+    assert reach_six() == [False, False], "midnight, where nobody says"
 
 
 def test_several_documents_and_lists_are_named_apart(tmp_path: Path) -> None:
