@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from cluster.files import ConfigError
@@ -71,11 +71,13 @@ def compare(
                 inputs_hash=inputs_hash(scenario.seeded(seeds[0]), candidate),
             )
         )
+    # Files and static:N have bounds of their own, which may lie below --min.
+    fewest = min([scenario.min_replicas, *(each.min_replicas for each in candidates)])
     return Comparison(
         scenario,
         tuple(seeds),
         tuple(outcomes),
-        lower_bound(scenario),
+        lower_bound(replace(scenario, min_replicas=fewest)),
         gpu_hour_price,
         version("preheat"),
         command,

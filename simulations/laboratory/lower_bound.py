@@ -47,7 +47,7 @@ def lower_bound(scenario: Scenario) -> LowerBound:
     work = seconds / 3600 * engine.gpus
     span = (trace.end_seconds - scenario.score_from_seconds) / 3600 * scenario.min_replicas * engine.gpus
     if span > work:
-        said = f"{scenario.min_replicas} replicas, the fewest allowed, from the first scored request to the last"
+        said = f"{scenario.min_replicas} replicas, the fewest allowed to any, from the first scored request to the last"
         return LowerBound(span, said)
     said = f"the work of the {must:,} cheapest of {len(prompt):,} requests on replicas that never idle, boot or drain"
     return LowerBound(work, said)

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.scaling.resource import Objectives
+from simulations.laboratory.candidates import candidates
+from simulations.laboratory.comparison import compare
 from simulations.laboratory.foreseeable import foreseeable
 from simulations.laboratory.lower_bound import lower_bound
 from simulations.laboratory.oracle import oracle, serve
@@ -82,6 +84,15 @@ def test_fewest_replicas_are_a_bound_too() -> None:
     trace = Trace.of("two", np.array([0.0, 7200.0]), np.array([5, 5]), np.array([5, 5]))
     scene = replace(SCENE, trace=trace, min_replicas=3)
     assert lower_bound(scene).gpu_hours == pytest.approx(6.0)
+
+
+def test_no_policy_of_a_comparison_is_below_its_bound_whatever_its_own_fewest() -> None:
+    trace = Trace.of("two", np.array([0.0, 7200.0]), np.array([5, 5]), np.array([5, 5]))
+    scene = replace(SCENE, trace=trace, min_replicas=3)
+    found = compare(scene, candidates(["static:1", "static:4"], scene))
+    assert found.lower_bound.gpu_hours == pytest.approx(2.0)
+    assert found.lower_bound.gpu_hours < min(each.figures[0].gpu_hours for each in found.outcomes)
+    assert compare(scene, candidates(["static:4"], scene)).lower_bound.gpu_hours == pytest.approx(6.0)
 
 
 @pytest.mark.parametrize("form", ["linear", "roofline"])
