@@ -46,6 +46,8 @@ def mean_work(
     end = np.minimum(times + window_seconds / 2, end_seconds)
     before = np.searchsorted(trace.arrived_at_seconds, start, side="left")
     until = np.searchsorted(trace.arrived_at_seconds, end, side="left")
+    # A window holds its start and not its end, but for the last: a trace ends at the very instant of a request.
+    until[end == end_seconds] = np.searchsorted(trace.arrived_at_seconds, end_seconds, side="right")
     return np.asarray((arrived[until] - arrived[before]) / np.maximum(end - start, step_seconds))
 
 

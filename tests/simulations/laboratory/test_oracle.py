@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policies.scaling.resource import Objectives
 from simulations.laboratory.candidates import candidates
 from simulations.laboratory.comparison import compare
-from simulations.laboratory.foreseeable import foreseeable
+from simulations.laboratory.foreseeable import foreseeable, mean_work, request_work_seconds
 from simulations.laboratory.lower_bound import lower_bound
 from simulations.laboratory.oracle import oracle, serve
 from simulations.laboratory.scenario import Scenario
@@ -48,6 +48,15 @@ def test_the_oracle_attains_for_no_more_than_the_foreseeable_and_no_less_than_th
     assert found.attains
     assert result.attainment >= 0.99
     assert lower_bound(SCENE).gpu_hours < result.gpu_hours <= less_clever.reached.gpu_hours
+
+
+def test_requests_at_the_last_instant_are_work_too() -> None:
+    tokens = np.full(40, 100)
+    for arrived in (np.zeros(40), np.concatenate((np.arange(20.0), np.full(20, 50.0)))):
+        trace = Trace.of("all at the end", arrived, tokens, tokens)
+        mean = mean_work(trace, SCENE.engine, step_seconds=10.0, end_seconds=trace.end_seconds)
+        seconds = max(10.0, trace.end_seconds)
+        assert mean[0] * seconds == pytest.approx(request_work_seconds(trace, SCENE.engine).sum())
 
 
 def test_the_oracle_finds_the_same_twice() -> None:
