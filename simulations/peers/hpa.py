@@ -197,7 +197,7 @@ class Hpa:
 
     def for_total(self, observation: Observation, total_milli: int, target: float) -> tuple[int, str]:
         """Of an External metric with `averageValue`: `target` of the total a replica, in thousandths."""
-        target_milli = round(target * 1000)
+        target_milli = _target_milli(target)
         status_replicas = len(observation.pods) - observation.count(PodStage.TERMINATING)
         said = f"{total_milli / 1000:g} in all, {target:g} a replica"
         if total_milli < 0:  # the controller takes a sum below zero for one that overflowed
@@ -208,7 +208,7 @@ class Hpa:
 
     def for_value(self, observation: Observation, total_milli: int, target: float) -> Proposal:
         """Of an External metric with `value`: the ready pods, those that drain included, times total over target."""
-        ratio = total_milli / round(target * 1000)
+        ratio = total_milli / _target_milli(target)
         said = f"{total_milli / 1000:g} in all, {target:g} is the target"
         if self._within(ratio):
             return observation.desired, said
@@ -219,7 +219,7 @@ class Hpa:
     def for_pods(self, observation: Observation, values_milli: Mapping[str, int], target: float, name: str) -> Proposal:
         """Of a Pods metric, in thousandths by the pods that show it."""
         current = observation.desired
-        target_milli = round(target * 1000)
+        target_milli = _target_milli(target)
         living = [pod for pod in observation.pods if pod.stage is not PodStage.TERMINATING]
         unready = [pod.name for pod in living if pod.stage in PENDING]
         missing = [pod.name for pod in living if pod.stage not in PENDING and pod.name not in values_milli]
@@ -297,6 +297,11 @@ def _milli(pod: Pod, readings: tuple[str, ...]) -> int | None:
             return None
         total += value
     return math.ceil(round(total * 1000, 6))  # 0.07 is 70 thousandths, and 0.07 * 1000 a little more
+
+
+def _target_milli(target: float) -> int:
+    """In whole thousandths as a Kubernetes quantity gives them: rounded up, and no more than 64 bits hold."""
+    return max(1, math.ceil(round(min(target * 1000, OVERFLOWN), 6)))
 
 
 def _is_ready(pod: Pod) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
@@ -29,7 +30,10 @@ def _quantity(value: Any) -> float:
     found = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(Ki|Mi|Gi|Ti|[numkMGT]?)", str(value).strip())
     if found is None or isinstance(value, bool):
         raise ValueError('it must be a quantity such as 60, "0.8" or 500m')
-    return float(found[1]) * {**_SUFFIXES, **_BINARY}[found[2]]
+    quantity = float(found[1]) * {**_SUFFIXES, **_BINARY}[found[2]]
+    if math.isinf(quantity):
+        raise ValueError("it must be a quantity that 64 bits hold")
+    return quantity
 
 
 Quantity = Annotated[float, BeforeValidator(_quantity)]

@@ -7,6 +7,7 @@ number of replicas stays what it is.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -229,12 +230,7 @@ def _trigger(number: int, fields: _TriggerFields, definitions: Definitions) -> t
 
 def _number(metadata: Mapping[str, str], key: str) -> float | None:
     text = metadata.get(key)
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise FieldsError([f"metadata.{key} is '{text}': write a number"]) from None
+    return None if text is None else _of_text(f"metadata.{key}", text)
 
 
 def _cron(name: str, metadata: Mapping[str, str], kind: Target) -> CronTrigger:
@@ -281,9 +277,12 @@ def _modifiers(spec: _Spec) -> Modifiers | None:
 
 def _of_text(key: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise FieldsError([f"{key} is '{text}': write a number"]) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise FieldsError([f"{key} is '{text}': write a number"])
+    return number
 
 
 def _is_refused(told: ScaledObject, least: int) -> bool:

@@ -45,6 +45,16 @@ PODS = Hpa((PodsMetric(("requests_waiting",), 10),), 1, 100)
 EXTERNAL = Hpa((ExternalAverageMetric(("requests_waiting",), 5),), 1, 100)
 
 
+@pytest.mark.parametrize("kind", [PodsMetric, ExternalAverageMetric, ExternalValueMetric])
+@pytest.mark.parametrize(
+    ("target", "number"), [(1e-9, 2000), (0.0005, 2000), (0.001, 2000), (0.0011, 1000), (1e306, 1)]
+)
+def test_a_target_is_rounded_up_to_thousandths_and_never_to_none(
+    kind: type[PodsMetric] | type[ExternalAverageMetric] | type[ExternalValueMetric], target: float, number: int
+) -> None:
+    assert wanted(Hpa((kind(("requests_waiting",), target),), 1, 10_000), seen(2)) == number
+
+
 @pytest.mark.parametrize(
     ("observation", "number"),
     [

@@ -125,6 +125,7 @@ def test_a_mean_under_average_value_is_told_and_mended(tmp_path: Path) -> None:
         (hpa(pods_metric(), most=0), ["spec.maxReplicas is 0: it must be greater than or equal to 1"]),
         (hpa(pods_metric(target="none")), ['averageValue is "none": it must be a quantity such as 60, "0.8" or 500m']),
         (hpa(pods_metric(target="0")), ["pods.target.averageValue is 0: give a quantity of more than 0"]),
+        (hpa(pods_metric(target='"1e400"')), ['averageValue is "1e400": it must be a quantity that 64 bits hold']),
         (hpa(external(value="")), ["external.target.value is missing: give a quantity of more than 0"]),
         (
             hpa("[{type: Pods, pods: {metric: {name: a}, target: {type: Value, value: 5}}}]"),

@@ -188,6 +188,11 @@ def test_bounds_are_kedas_own_and_the_maximum_left_out_is_the_replays(tmp_path: 
 CRON = "{type: cron, metadata: {timezone: UTC, start: '0 8 * * *', end: '0 9 * * *', desiredReplicas: '2'}}"
 
 
+def test_the_target_of_a_formula_may_be_less_than_a_thousandth(tmp_path: Path) -> None:
+    spec = f"{LEAST_ONE}\nadvanced: {{scalingModifiers: {{formula: q, target: '0.0001'}}}}"
+    assert asked(one(tmp_path, trigger(more=", name: q"), spec=spec), *looks(0.0, 1.0)) == [4, 8]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -208,6 +213,12 @@ CRON = "{type: cron, metadata: {timezone: UTC, start: '0 8 * * *', end: '0 9 * *
         ),
         (scaled_object(trigger(threshold="x")), "metadata.threshold is 'x': write a number"),
         (scaled_object(trigger(threshold="-1")), "metadata.threshold is -1: it must be more than 0"),
+        (scaled_object(trigger(threshold="9" * 400)), f"metadata.threshold is '{'9' * 400}': write a number"),
+        (scaled_object(trigger(threshold="nan")), "metadata.threshold is 'nan': write a number"),
+        (
+            scaled_object(spec="advanced: {scalingModifiers: {formula: a, target: 'inf'}}"),
+            "spec.advanced.scalingModifiers: target is 'inf': write a number",
+        ),
         (scaled_object(trigger(metadata=", ignoreNullValues: 'maybe'")), 'is \'maybe\': write "true" or "false"'),
         (scaled_object(trigger("topk(1, a)")), "topk() is outside the part of PromQL that is replayed"),
         (scaled_object(trigger("sum(vllm:cars)")), "character 5: vllm:cars is none of the series that the simulated"),
