@@ -50,17 +50,18 @@ class FieldsError(ValueError):
 def checked(model: type[M], document: Any, prefix: str) -> M:
     """The object's part as the model has it; fields left empty count as left out."""
     try:
-        return model.model_validate(_without_empty(document))
+        return model.model_validate(without_empty(document))
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise FieldsError([_sentence(model, prefix, dict(detail)) for detail in details]) from None
 
 
-def _without_empty(value: Any) -> Any:
+def without_empty(value: Any) -> Any:
+    """Without the fields that are left empty."""
     if isinstance(value, Mapping):
-        return {str(key): _without_empty(item) for key, item in value.items() if item is not None}
+        return {str(key): without_empty(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_empty(item) for item in value]
+        return [without_empty(item) for item in value]
     return value
 
 

@@ -18,7 +18,7 @@ from cluster.files import ConfigError
 from cluster.vllm_metrics import DISTRIBUTIONS, REQUEST_TIMES
 from policies.scaling.resource_reading import InvalidResourceError, read
 from simulations.policy_files import migrate_text
-from simulations.policy_files.fields import FieldsError, hint
+from simulations.policy_files.fields import FieldsError, hint, without_empty
 from simulations.policy_files.files import STARTS_AT, items, name_of
 from simulations.policy_files.hpa_file import read_hpa
 from simulations.policy_files.keda_law import PrometheusTrigger, WrittenKeda
@@ -26,7 +26,7 @@ from simulations.policy_files.measures import Measure
 from simulations.policy_files.metric_names import Definitions, NoDefinitions
 from simulations.policy_files.migrate_text import Fate, Floor, Migrated, Said
 from simulations.policy_files.promql import Aggregate, Binary, Call, Expression, Number, selectors
-from simulations.policy_files.rest import Rest, rest_of
+from simulations.policy_files.rest import Rest, rest_of, whole
 from simulations.policy_files.scaled_object import (
     DEFAULT_MAX_REPLICAS,
     NEVER_WAKES,
@@ -58,7 +58,7 @@ def migrated(
     for number, document in found:
         where = source if len(found) == 1 else f"{source}, document {number}"
         try:
-            text = migrate_text.written(_of(document, url, metrics or NoDefinitions()), source)
+            text = migrate_text.written(_of(without_empty(document), url, metrics or NoDefinitions()), source)
             read(yaml.safe_load(text))  # what the autoscaler would refuse is not handed out
             texts.append(text)
         except (FieldsError, InvalidResourceError) as error:
@@ -96,7 +96,8 @@ def _of(document: Any, url: str | None, metrics: Definitions) -> Migrated:
 
 
 def _of_hpa(document: Mapping[str, Any], url: str | None, metrics: Definitions) -> Migrated:
-    for owner in _mapping(document, "metadata").get("ownerReferences") or ():
+    owners = _mapping(document, "metadata").get("ownerReferences")
+    for owner in owners if isinstance(owners, list) else ():
         if isinstance(owner, Mapping) and owner.get("kind") == "ScaledObject":
             raise FieldsError([f"KEDA made it and will make it again: migrate the ScaledObject {owner.get('name')}"])
     spec = _mapping(document, "spec")
@@ -145,9 +146,13 @@ def _of_scaled_object(document: Mapping[str, Any], url: str | None, metrics: Def
 
     # Whether it is paused is no matter of what it would do.
     metadata = _mapping(document, "metadata")
-    paused = {key for key in metadata.get("annotations") or {} if str(key).startswith("autoscaling.keda.sh/paused")}
-    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key not in paused}
+    noted = _mapping(metadata, "annotations")
+    paused = {key for key in noted if key.startswith("autoscaling.keda.sh/paused")}
+    annotations = {key: value for key, value in noted.items() if key not in paused}
     thing = {**document, "metadata": {**metadata, "annotations": annotations}}
+    if not spec.get("triggers"):
+        told.wrong.append("it names no trigger, and KEDA refuses it: nothing scales the target")
+        thing = _with(thing, "triggers", [_ANY_TRIGGER])
     one, kept = _readable(thing, "triggers", _ANY_TRIGGER, told, reading)
     law = one.meant if one.meant is not None else one.written
     triggers = law.scaled_object.triggers if kept and isinstance(law, WrittenKeda) else ()
@@ -183,7 +188,7 @@ _ANY_TRIGGER = {"type": "prometheus", "metadata": {"query": "sum(vllm:num_reques
 
 
 def _fewest(spec: Mapping[str, Any], rest: Rest | None) -> Said:
-    least = spec.get("minReplicaCount", 0)
+    least = whole(spec, "minReplicaCount", 0)
     if rest:
         return Said(0, "it rests at 0, as it did")
     if least == 0:
@@ -194,9 +199,10 @@ def _fewest(spec: Mapping[str, Any], rest: Rest | None) -> Said:
 
 
 def _server(spec: Mapping[str, Any], url: str | None, told: _Told) -> Said:
-    triggers = [_mapping(each, "metadata") for each in spec["triggers"] if isinstance(each, Mapping)]
-    servers = list(dict.fromkeys(str(each["serverAddress"]) for each in triggers if each.get("serverAddress")))
-    for number, each in enumerate(spec["triggers"]):
+    triggers = spec.get("triggers", [])
+    known = [_mapping(each, "metadata") for each in triggers]
+    servers = list(dict.fromkeys(str(each["serverAddress"]) for each in known if each.get("serverAddress")))
+    for number, each in enumerate(triggers):
         if each.get("authenticationRef"):
             remedy = "mount its secret and name the file in prometheus.bearerTokenFile, basicAuth or certFile"
             told.fates.append(Fate(f"triggers[{number}].authenticationRef", remedy))
@@ -324,7 +330,9 @@ def _readable(
     reading: Callable[[Mapping[str, Any]], R],
 ) -> tuple[R, list[int]]:
     """The object read without the metrics that cannot be, and the numbers of those that could."""
-    given = list(_mapping(document, "spec").get(key) or ())
+    given = _mapping(document, "spec").get(key)
+    if not isinstance(given, list):  # refused
+        return reading(document), []
     kept = list(range(len(given)))
     if given == [any_one]:  # there was none
         told.replayable, kept = False, []

@@ -28,19 +28,24 @@ class Rest:
 
 def rest_of(spec: Mapping[str, Any]) -> Rest | None:
     """None where it never rests at zero, or nothing in it could wake it there."""
-    if spec.get("minReplicaCount", 0) != 0:
+    if whole(spec, "minReplicaCount", 0) != 0:
         return None
-    triggers = [each if isinstance(each, Mapping) else {} for each in spec.get("triggers") or ()]
+    triggers = spec.get("triggers", [])
     queries = {number: query for number, each in enumerate(triggers) if (query := _query(each))}
     if not queries and not any(each.get("type") == "cron" for each in triggers):
         return None
-    cooldown = spec.get("cooldownPeriod", COOLDOWN_SECONDS)
+    cooldown = whole(spec, "cooldownPeriod", COOLDOWN_SECONDS)
     idle = Said(max(1, cooldown), "its cooldownPeriod" if "cooldownPeriod" in spec else "KEDA's own cooldownPeriod")
     which = ", ".join(f"triggers[{number}]" for number in queries)
     parts = list(queries.values())
     text = parts[0] if len(parts) == 1 else " + ".join(f"sum({part})" for part in parts)
     wake = Said(text, f"its {which}, where no answer is 0 as KEDA takes it") if queries else None
     return Rest(idle, wake, tuple(queries))
+
+
+def whole(spec: Mapping[str, Any], key: str, default: int) -> int:
+    """A number of the object, also where it stands in quotes."""
+    return int(float(spec.get(key, default)))
 
 
 def _query(trigger: Mapping[str, Any]) -> str:

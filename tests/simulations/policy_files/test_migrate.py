@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 import preheat
+from cluster.files import ConfigError
 from policies.scaling.resource import Mode, VLLMAutoscaler
 from policies.scaling.resource_reading import read
+from simulations.policy_files.migrate import migrated
 from tests.checkout import ROOT
 from tests.simulations.policy_files.written import WAITING, hpa, pods_metric, scaled_object, trigger
 
@@ -192,6 +196,107 @@ def test_everything_else_of_a_scaled_object_is_named() -> None:
         assert said in story
     other, _ = made(yaml.safe_dump(document), "--prometheus", "http://thanos:9090")
     assert other.spec.prometheus.url == "http://thanos:9090"
+
+
+def test_a_scaled_object_without_triggers_is_said_to_have_none() -> None:
+    text = scaled_object(spec="minReplicaCount: 2")
+    for none in ("", "  triggers:", "  triggers: []"):
+        resource, story = made("\n".join([*text.splitlines()[:-1], none]))
+        assert resource.spec.min_replicas == 2
+        assert "it names no trigger, and KEDA refuses it: nothing scales the target" in story
+        assert "under this (the other cannot be replayed" in story
+
+
+def test_a_field_left_empty_is_migrated_as_if_it_were_left_out() -> None:
+    rested, story = made(scaled_object(trigger(), spec="minReplicaCount:\ncooldownPeriod:\nmaxReplicaCount:"))
+    assert (rested.spec.min_replicas, rested.spec.max_replicas) == (1, 100)
+    assert "cooldownPeriod" not in story
+    assert "minReplicas: 1  # rested at 0" in migrate(scaled_object(spec="minReplicaCount:")).output
+    empty = "{scaleDown: {stabilizationWindowSeconds: }}"
+    text = hpa(pods_metric(), behavior=empty).replace("minReplicas: 1", "minReplicas:")
+    assert "minReplicas: 1  # it said nothing, which is 1" in migrate(text).output
+    assert made(text)[0].spec.behavior == made(hpa(pods_metric()))[0].spec.behavior
+
+
+def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in parts:
+        yield (*path, step)
+        yield from paths(inner, (*path, step))
+
+
+WHOLE = {
+    "hpa": """
+      apiVersion: autoscaling/v2
+      kind: HorizontalPodAutoscaler
+      metadata: {name: mine, namespace: chat, ownerReferences: [{kind: Fleet, name: all}]}
+      spec:
+        scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: vllm}
+        minReplicas: 1
+        maxReplicas: 5
+        metrics:
+          - type: Pods
+            pods:
+              metric: {name: "vllm:num_requests_waiting", selector: {matchLabels: {a: b}}}
+              target: {type: AverageValue, averageValue: "5"}
+          - {type: External, external: {metric: {name: "vllm:num_requests_running"}, target: {type: Value, value: 9}}}
+        behavior:
+          scaleUp: {selectPolicy: Max, policies: [{type: Pods, value: 4, periodSeconds: 15}]}
+          scaleDown: {stabilizationWindowSeconds: 300, tolerance: "0.05", selectPolicy: Disabled}
+    """,
+    "keda": """
+      apiVersion: keda.sh/v1alpha1
+      kind: ScaledObject
+      metadata: {name: mine, namespace: chat, annotations: {autoscaling.keda.sh/paused: "true"}}
+      spec:
+        scaleTargetRef: {name: vllm}
+        pollingInterval: 15
+        cooldownPeriod: 60
+        idleReplicaCount: 0
+        minReplicaCount: 0
+        maxReplicaCount: 8
+        fallback: {failureThreshold: 3, replicas: 2, behavior: static}
+        advanced:
+          restoreToOriginalReplicaCount: true
+          horizontalPodAutoscalerConfig: {behavior: {scaleDown: {stabilizationWindowSeconds: 300}}}
+          scalingModifiers: {formula: a + b, target: "5", activationTarget: "1", metricType: AverageValue}
+        triggers:
+          - type: prometheus
+            name: a
+            metricType: AverageValue
+            metadata:
+              serverAddress: http://prometheus:9090
+              query: sum(vllm:num_requests_waiting)
+              threshold: "5"
+              activationThreshold: "1"
+              ignoreNullValues: "true"
+              unsafeSsl: "true"
+            authenticationRef: {name: token}
+          - type: cron
+            name: b
+            metadata: {timezone: UTC, start: 0 8 * * *, end: 0 18 * * *, desiredReplicas: "3"}
+          - {type: prometheus, metadata: {query: "sum(rate(nginx_ingress_controller_requests[2m]))", threshold: "5"}}
+    """,
+}
+
+
+@pytest.mark.parametrize("other", [None, "", "x", "7", 0, 2.5, -1, True, [], [None], ["x"], {}, {"a": 1}], ids=repr)
+@pytest.mark.parametrize("name", WHOLE)
+def test_whatever_stands_in_a_field_it_is_migrated_or_refused_in_sentences(name: str, other: Any) -> None:
+    whole = yaml.safe_load(WHOLE[name])
+    assert migrated([(1, whole)], "-")
+    for path in paths(whole):
+        document = copy.deepcopy(whole)
+        inner = document
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = other
+        try:
+            migrated([(1, document)], "-")
+        except ConfigError:
+            continue
+        except Exception as error:
+            pytest.fail(f"{path}: {error!r}")
 
 
 GATEWAY = 'sum(rate(nginx_ingress_controller_requests{ingress="dev"}[2m]))'
