@@ -1,7 +1,7 @@
 """One configuration under other engines, objectives, ticks and sizes: ours beside the foreseeable of each.
 
 Nothing is set but what the user states. `make bench-breadth TRACES=DIR` writes the table into `docs/benchmarks.md`;
-what is done is kept in `.bench/`, so a run that was cut off goes on.
+what is done is kept in `.bench/`, so a run that was cut off goes on with the same code.
 """
 
 from __future__ import annotations

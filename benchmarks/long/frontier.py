@@ -1,7 +1,8 @@
 """Every policy on days of traffic at three cold starts: GPU-hours against attainment, into `docs/benchmarks.md`.
 
 Half an hour of replays, so `make bench` leaves it out: `make bench-replay TRACES=DIR` runs it. The traces are the
-recorded ones of `benchmarks/parts/days.py`. What is done is kept in `.bench/`, so a run that was cut off goes on.
+recorded ones of `benchmarks/parts/days.py`. What is done is kept in `.bench/`, so a run that was cut off goes on
+with the same code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How near our policy comes to what can be foreseen on kinds of traffic for which it was not designed.
 
 `make bench-kinds` writes the table into `docs/benchmarks.md`: beside the foreseeable and the best HPA target of each,
-both found by search, and the SLO-aware KEDA law. What is done is kept in `.bench/`, so a run that was cut off goes on.
+both found by search, and the SLO-aware KEDA law. What is done is kept in `.bench/`, so a run that was cut off goes on
+with the same code.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The *foreseeable* knows the ten-minute mean load to come and no single arrival; its one number is found by search for
 each trace and cold start, as is the target of the HPA, KEDA and KPA, which nobody knows beforehand. `make bench-policy
 TRACES=DIR` writes the table into `docs/benchmarks.md`; what is done is kept in `.bench/`, so a run that was cut off
-goes on.
+goes on with the same code.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from simulations.laboratory.candidates import candidates
 from simulations.laboratory.scenario import Scenario
@@ -15,13 +16,32 @@ Record = dict[str, Any]
 """Of `simulations.laboratory.sweep`."""
 
 
+def digest(folders: Sequence[Path]) -> str:
+    """Of what the files there are named and hold."""
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    known = hashlib.sha256()
+    for path in files:
+        if "__pycache__" not in path.parts:
+            known.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return known.hexdigest()[:16]
+
+
+CODE: Final = digest([Path("policies"), Path("simulations")])
+"""What the figures depend on beside a scenario: points of other code are not what the page's commit measures.
+
+Taken as the program starts, as the code is that runs."""
+
+
 def compared(scenarios: Sequence[Scenario], policies: Sequence[str], kept: Path, jobs: int) -> list[Record]:
-    """Every scenario under every policy; what is done stays in the folder, so a run that was cut off goes on."""
+    """Every scenario under every policy; what is done stays in the folder, so a run that was cut off goes on.
+
+    It stays there by the code that did it: what other code found is replayed anew.
+    """
     points = grid(scenarios, [candidates(policies, each) for each in scenarios], (0,))
     return sweep(
         scenarios,
         points,
-        kept,
+        kept / CODE,
         jobs=jobs,
         progress=lambda name, share: print(f"{kept.name}: {share:.0%} ({name})", file=sys.stderr),
     )
