@@ -254,6 +254,25 @@ def test_a_stretch_that_spans_a_gap_is_not_trusted() -> None:
     assert not quiet.trusted
 
 
+def test_one_pod_that_was_not_scraped_for_long_makes_a_gap_however_often_it_is_looked_at() -> None:
+    def looked(first: float, second: float) -> Activity:
+        others = [(pod("b", reading(time)), pod("c", reading(time))) for time in (100, 115)]
+        return between(
+            seen(100, pod("a", reading(first)), *others[0]),
+            seen(115, pod("a", reading(second, first=9, finished=9)), *others[1]),
+        )
+
+    assert looked(50, 110).trusted
+    assert not looked(49, 110).trusted
+
+
+def test_who_is_shown_but_was_not_before_counts_with_what_runs_there_and_not_for_the_others() -> None:
+    before = seen(100, pod("a", reading(100)), pod("b", None))
+    done = between(before, seen(115, pod("a", reading(115, running=4, waiting=2)), pod("b", reading(115, running=1))))
+    assert done.trusted
+    assert (done.running, done.waiting) == (5, 2)
+
+
 def test_a_pod_not_scraped_anew_adds_no_time() -> None:
     a = pod("a", reading(0))
     done = between(seen(0, a, pod("b", reading(0))), seen(15, a, pod("b", reading(15, first=6, finished=6))))

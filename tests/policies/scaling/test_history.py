@@ -235,3 +235,16 @@ def test_who_looks_seldom_measures_all_the_same() -> None:
     told = ScalingPolicy.of(spec, tick_seconds=300.0)
     story = Story(lambda _: 6.0, told, start=4).settled().tell(2 * HOUR)
     assert story.decisions[-1].demand == pytest.approx(6.0, rel=0.05)
+
+
+def test_of_pods_with_unlike_caches_the_smallest_is_what_a_replica_is_taken_to_hold() -> None:
+    def unlike(seen: Observation) -> Observation:
+        def of(pod: Pod, tokens: float) -> Pod:
+            return replace(pod, sample=pod.sample and replace(pod.sample, kv_cache_tokens=tokens))
+
+        return replace(
+            seen, pods=tuple(of(pod, tokens) for pod, tokens in zip(seen.pods, (9e4, 3e4, 6e4), strict=True))
+        )
+
+    story = Story(lambda _: 3.0, policy(max_replicas=3), start=3, observed=unlike).tell(60)
+    assert story.history.kv_cache_tokens == 3e4

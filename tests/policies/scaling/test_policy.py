@@ -184,6 +184,9 @@ def test_who_rests_at_zero_sleeps_on_in_the_dark() -> None:
     draining = replace(in_the_dark(story.observations[0]), time=last.time + 600, desired=0)
     assert decide_unmeasured(draining, story.history, story.policy) is None
     assert decide_unmeasured(replace(draining, desired=1), story.history, story.policy) is not None
+    woken = decide_unmeasured(replace(draining, asked_at=draining.time - 1), story.history, story.policy)
+    assert woken is not None
+    assert (woken.replicas, woken.binding) == (1, Binding.AWAKE), "by one, and not by what the hour before needed"
 
 
 def test_a_schedule_is_kept_in_the_dark() -> None:
