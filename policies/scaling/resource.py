@@ -106,12 +106,16 @@ class BasicAuth(Settings):
     """Where the autoscaler finds the password; it is read again when it changes."""
 
 
+PrometheusLabel = Annotated[str, Field(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)]
+"""As Prometheus takes them unquoted: it stands in queries that are asked for others, too."""
+
+
 class PrometheusLabels(Settings):
     """How a series names its pod, where it is not by `namespace` + `pod` or the other known ways."""
 
-    namespace: Text | None = None
+    namespace: PrometheusLabel | None = None
     """The label that holds the pod's namespace."""
-    pod: Text | None = None
+    pod: PrometheusLabel | None = None
     """The label that holds the pod's name."""
 
 

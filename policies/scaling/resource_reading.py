@@ -104,6 +104,8 @@ _REMEDIES = {
     "spec.coldStartSeconds": "write how long a pod takes from created to ready, such as 120, or leave it out",
     "spec.prometheus": 'write prometheus: {url: "http://HOST:PORT"}',
     "spec.prometheus.url": "write http://HOST:PORT or https://HOST:PORT",
+    "spec.prometheus.labels.namespace": "write a label's name: letters, digits and '_'",
+    "spec.prometheus.labels.pod": "write a label's name: letters, digits and '_'",
     "spec.schedule": "write a list of {start, end, timeZone, minReplicas}",
     "spec.maxUnschedulable": "write the most pods that may wait for a node, 1 or more, or leave it out",
     "spec.budget": "write budget: {name: …, maxGpus: 16}, or leave it out",
@@ -152,7 +154,8 @@ def _sentence(detail: ErrorDetails) -> str:
     elif kind == "finite_number":
         reason = "it must be a finite number"
     elif kind == "string_pattern_mismatch":
-        reason = "it is not written as Kubernetes writes it"
+        whose = "Prometheus" if path.startswith("spec.prometheus.labels.") else "Kubernetes"
+        reason = f"it is not written as {whose} writes it"
     elif kind == "string_too_short":
         reason = "it must not be empty: write it, or leave it out"
     elif kind == "string_too_long":

@@ -105,6 +105,11 @@ def test_only_target_ceiling_objectives_and_prometheus_are_needed() -> None:
         ("spec.minReplicas", -1, "spec.minReplicas is -1: it must be at least 0"),
         ("spec.maxReplicas", 0, "spec.maxReplicas is 0: it must be at least 1"),
         ("spec.idleSeconds", 0, "spec.idleSeconds is 0: it must be greater than 0; write how long nothing"),
+        (
+            "spec.prometheus.labels",
+            {"pod": "x) (up) or vector(1) #"},
+            'spec.prometheus.labels.pod is "x) (up) or vector(1) #": it is not written as Prometheus writes it; write a',
+        ),
         ("spec.wake", "sum(x)", 'spec.wake is "sum(x)": it must hold fields, one a line'),
         ("spec.wake.query", "", 'spec.wake.query is "": it must not be empty'),
         ("spec.query", "sum(x)", "spec.query is not a field of VLLMAutoscaler: it belongs to spec.wake"),
