@@ -148,7 +148,7 @@ def cold_starts(path: Path) -> tuple[float, ...]:
     try:
         values = json.loads(text) if text.lstrip().startswith("[") else lines
         return tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             (f"--cold-start-jitter {path} holds something that is no number of seconds: {error}",)
         ) from error

@@ -202,7 +202,7 @@ def _json(path: Path, packed: str | None, head: bytes) -> Gathered:
     if end and first.lstrip(BOM + b" ").startswith(b"{"):
         try:
             row = json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict) and not benches.is_vllm_bench(row):
             return _json_lines(path, packed, list(row), marked=first.startswith(BOM))
@@ -210,6 +210,9 @@ def _json(path: Path, packed: str | None, head: bytes) -> Gathered:
         text = stream.read()
     try:
         document = json.loads(text)
+    except RecursionError as error:
+        words = f"trace {path.name} is JSON that is nested too deeply"
+        raise TraceError(f"{words}: give an array of objects, or an object a line") from error
     except ValueError as error:
         said = str(error)
         several = said.startswith("Extra data")

@@ -57,6 +57,13 @@ def test_the_cold_start_is_one_number_spread_or_as_measured(tmp_path: Path) -> N
         assert made.cold_start_seconds == 68.25
 
 
+def test_measured_cold_starts_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="holds something that is no number of seconds"):
+        asked(cold_start_jitter=str(path))
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

@@ -174,6 +174,8 @@ def test_a_clocks_stamps_are_counted_from_the_first_and_said(tmp_path: Path) -> 
         ('[{"arrived_at": 1, "num_prefill_tokens": "x", "num_decode_tokens": 1}]', "has a row that cannot be read"),
         ('{"a":\n', "is not JSON"),
         ('[{"a": 1}] [', "is not JSON .Extra data"),
+        ("[" * 100_000, "is JSON that is nested too deeply: give an array of objects, or an object a line"),
+        ('{"a":' * 100_000 + "\n", "is JSON that is nested too deeply"),
     ],
 )
 def test_a_trace_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:
