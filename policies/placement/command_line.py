@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,11 +39,35 @@ _TELLING: Final = (
 # A word that only a running shell can tell.
 UNREADABLE: Final = re.compile(r"\$\(|\$\{?[A-Za-z_]|`")
 _REFERENCE: Final = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
-_SHELL_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}]*))?\}|([A-Za-z_]\w*))")
+_SHELL_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}]{0,1024}))?\}|([A-Za-z_]\w*))")
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _ENDS: Final = frozenset(
     {";", "&&", "||", "|", "&", "(", ")", "{", "}", ";;", "then", "do", "else", "if", "while", "!"}
 )
+
+
+LONGEST: Final = 1 << 17
+"""Linux starts nothing with a longer word; variables that hold others twice, forty times over, would be longer."""
+
+
+class _Room:
+    """By how much all words of a container may still grow when values are put into them."""
+
+    def __init__(self) -> None:
+        self._left = LONGEST
+
+    def fill(self, pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], text: str) -> str:
+        """What there is no room for stays as it is written."""
+
+        def bounded(match: re.Match[str]) -> str:
+            found = value(match)
+            more = max(0, len(found) - len(match[0]))
+            if more > self._left:
+                return match[0]
+            self._left -= more
+            return found
+
+        return pattern.sub(bounded, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +84,15 @@ class Started:
 
 def started_vllm(container: Container) -> Started | None:
     """What vLLM is started with by this container; None where it is not vLLM that it starts."""
-    env = _resolved(container.env)
-    command = [_expanded(word, env) for word in container.command]
-    args = [_expanded(word, env) for word in container.args]
+    room = _Room()
+    env = _resolved(container.env, room)
+    command = [_expanded(word, env, room) for word in container.command]
+    args = [_expanded(word, env, room) for word in container.args]
     where = f"{'args' if container.args else 'command'} of container {container.name}"
     words = command + args
     script = _script(words)
     if script is not None:
-        found = _in_script(script, env)
+        found = _in_script(script, env, room) if len(script) <= LONGEST else None
         return None if found is None else Started(found[0], f"script of container {container.name}", found[1])
     options = _after_server(words)
     if options is not None:
@@ -82,15 +107,15 @@ def started_vllm(container: Container) -> Started | None:
     return None
 
 
-def _resolved(env: Mapping[str, str | None]) -> dict[str, str | None]:
+def _resolved(env: Mapping[str, str | None], room: _Room) -> dict[str, str | None]:
     """`$(VAR)` in values, as the kubelet does: only of variables that come before."""
     done: dict[str, str | None] = {}
     for name, value in env.items():
-        done[name] = None if value is None else _expanded(value, done)
+        done[name] = None if value is None else _expanded(value, done, room)
     return done
 
 
-def _expanded(text: str, env: Mapping[str, str | None]) -> str:
+def _expanded(text: str, env: Mapping[str, str | None], room: _Room) -> str:
     """`$(VAR)` replaced where the value is seen; else it stays, as the kubelet leaves an unknown one."""
 
     def value(match: re.Match[str]) -> str:
@@ -99,7 +124,7 @@ def _expanded(text: str, env: Mapping[str, str | None]) -> str:
         found = env.get(match[1])
         return match[0] if found is None else found
 
-    return _REFERENCE.sub(value, text)
+    return room.fill(_REFERENCE, value, text)
 
 
 def _script(words: Sequence[str]) -> str | None:
@@ -116,7 +141,9 @@ def _script(words: Sequence[str]) -> str | None:
     return None
 
 
-def _in_script(script: str, env: Mapping[str, str | None]) -> tuple[tuple[str, ...], dict[str, str | None]] | None:
+def _in_script(
+    script: str, env: Mapping[str, str | None], room: _Room
+) -> tuple[tuple[str, ...], dict[str, str | None]] | None:
     """The options of the first server that a script starts, and the variables that it set before."""
     known: dict[str, str | None] = dict(env)
     for words in _commands(script):
@@ -124,13 +151,13 @@ def _in_script(script: str, env: Mapping[str, str | None]) -> tuple[tuple[str, .
         while rest and (rest[0] in ("export", "exec", "nohup", "time", "env") or _ASSIGNMENT.fullmatch(rest[0])):
             assigned = _ASSIGNMENT.fullmatch(rest.pop(0))
             if assigned:
-                known[assigned[1]] = _shell_expanded(assigned[2], known)
+                known[assigned[1]] = _shell_expanded(assigned[2], known, room)
         options = _after_server(rest)
         if options is None:
             continue
         expanded: list[str] = []
         for word in options:
-            told = _shell_expanded(word, known)
+            told = _shell_expanded(word, known, room)
             # An unquoted variable may hold several words; one that was quoted has kept no mark of it.
             expanded += told.split() if told != word and _SHELL_VARIABLE.fullmatch(word) else [told]
         return tuple(expanded), known
@@ -162,19 +189,35 @@ def _commands(script: str) -> list[list[str]]:
 def _whole_lines(script: str) -> list[str]:
     """Lines, those within one quotation kept together."""
     lines: list[str] = []
-    begun = ""
+    begun: list[str] = []
+    open_mark = ""
     for line in script.splitlines():
-        begun = f"{begun}\n{line}" if begun else line
-        try:
-            shlex.split(begun, comments=True)
-        except ValueError:
-            continue
-        lines.append(begun)
-        begun = ""
-    return [*lines, begun] if begun else lines
+        begun.append(line)
+        open_mark = _open_mark(line, open_mark)
+        if not open_mark:
+            lines.append("\n".join(begun))
+            begun = []
+    return [*lines, "\n".join(begun)] if begun else lines
 
 
-def _shell_expanded(text: str, env: Mapping[str, str | None]) -> str:
+def _open_mark(line: str, before: str) -> str:
+    """The quotation mark, and the backslash, that are still open after a line; by shlex's rules, looking once."""
+    quote, escaped = before.removesuffix("\\"), False
+    for mark in line:
+        if escaped:
+            escaped = False
+        elif mark == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if mark == quote else quote
+        elif mark in "'\"":
+            quote = mark
+        elif mark == "#":
+            break
+    return quote + "\\" * escaped
+
+
+def _shell_expanded(text: str, env: Mapping[str, str | None], room: _Room) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[3]
         found = env.get(name)
@@ -184,7 +227,7 @@ def _shell_expanded(text: str, env: Mapping[str, str | None]) -> str:
         unseen = found is None and name in env
         return match[0] if unseen or match[2] is None else match[2]
 
-    return _SHELL_VARIABLE.sub(value, text)
+    return room.fill(_SHELL_VARIABLE, value, text)
 
 
 def _after_server(words: Sequence[str]) -> list[str] | None:

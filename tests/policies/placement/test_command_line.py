@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.placement.command_line import started_vllm
+from policies.placement.command_line import LONGEST, started_vllm
 from policies.placement.demand import Container
 
 VLLM = "vllm/vllm-openai:v0.11.0"
@@ -94,6 +94,26 @@ def test_the_value_for_a_variable_that_is_not_set_is_not_that_of_one_whose_value
 def test_a_leader_of_a_group_serves_after_it_started_ray() -> None:
     script = "ray start --head --port=6379; python3 -m vllm.entrypoints.openai.api_server --model M -tp 8 -pp 2"
     assert options(("sh", "-c", script), image=VLLM) == ("--model", "M", "-tp", "8", "-pp", "2")
+
+
+def test_variables_that_hold_others_twice_grow_no_longer_than_a_word_may_be() -> None:
+    doubled: dict[str, str | None] = {"V0": "x" * 10, **{f"V{n + 1}": f"$(V{n})$(V{n})" for n in range(16)}}
+    found = options(args=("--model", "$(V16)"), image=VLLM, env=doubled)
+    assert found is not None
+    assert "$(V" in found[1]
+    assert len(found[1]) <= LONGEST
+    found = options(("sh", "-c", "A=xxxxxxxxxx\n" + "A=$A$A\n" * 16 + "vllm serve $A"))
+    assert found is not None
+    assert len(found[0]) <= LONGEST
+
+
+def test_a_quotation_without_its_end_is_looked_at_once() -> None:
+    """Each of its lines with all before it would take the better part of an hour."""
+    assert options(("sh", "-c", "vllm serve M\necho '\n" + "a\n" * 60_000)) == ("M",)
+
+
+def test_a_script_that_is_longer_than_linux_starts_is_none() -> None:
+    assert options(("sh", "-c", "vllm serve M\n" + "#" * LONGEST)) is None
 
 
 @given(st.lists(st.text(max_size=20), max_size=4), st.lists(st.text(max_size=20), max_size=4), st.text(max_size=60))
