@@ -108,7 +108,7 @@ def test_only_target_ceiling_objectives_and_prometheus_are_needed() -> None:
         (
             "spec.prometheus.labels",
             {"pod": "x) (up) or vector(1) #"},
-            'spec.prometheus.labels.pod is "x) (up) or vector(1) #": it is not written as Prometheus writes it; write a',
+            'spec.prometheus.labels.pod is "x) (up) or vector(1) #": it is not written as Prometheus writes it',
         ),
         ("spec.wake", "sum(x)", 'spec.wake is "sum(x)": it must hold fields, one a line'),
         ("spec.wake.query", "", 'spec.wake.query is "": it must not be empty'),
