@@ -60,7 +60,7 @@ def of_metric(name: str, api: Api, definitions: Definitions) -> Meaning:
     """What an HPA's metric of that name reads."""
     own = definitions.query(name, api)
     if own is not None:
-        return of_query(own, definitions, without=name)
+        return of_query(own, definitions, within=(name,))
     found = _query_of(name, api)
     if found is None:
         near = nearest(name)
@@ -73,17 +73,24 @@ def of_metric(name: str, api: Api, definitions: Definitions) -> Meaning:
     return Meaning(parse(query), (said,) if said else ())
 
 
-def of_query(query: str, definitions: Definitions, *, without: str = "") -> Meaning:
-    """A query with every name in it that the fleet does not show replaced by what it means."""
+def of_query(query: str, definitions: Definitions, *, within: tuple[str, ...] = ()) -> Meaning:
+    """A query with every name in it that the fleet does not show replaced by what it means.
+
+    `within` are the names of the `--metrics` file that led to it, each by the one before; the last one is this query's
+    own, and in it stands for a series.
+    """
     notes: list[str] = []
 
     def meant(selector: Selector) -> Expression:
         name = selector.series
         if is_shown(name):
             return selector
-        own = definitions.query(name, "external") if name != without else None
+        own = definitions.query(name, "external") if name not in within[-1:] else None
         if own is not None and selector.window_seconds is None:
-            inner = of_query(own, definitions, without=name)
+            if name in within:
+                circle = ", ".join(within[within.index(name) + 1 :])
+                raise MetricError(f"metric {name} is told in a circle, by way of {circle}: write one in vLLM's series")
+            inner = of_query(own, definitions, within=(*within, name))
             notes.extend(inner.notes)
             return inner.tree
         stem, part = _parts(name)

@@ -78,6 +78,19 @@ def test_names_within_a_query_are_mended_and_said() -> None:
         of_query("loop + 1", Said({"loop": "loop + 1"}))
 
 
+def test_names_that_refer_to_each_other_in_a_circle_are_named() -> None:
+    rules = Said({"a": "sum(b)", "b": "max(c)", "c": "sum(b) + 1"})
+    for name in ("a", "b"):
+        with pytest.raises(MetricError, match="metric b is told in a circle, by way of c: write one in vLLM's series"):
+            of_metric(name, "external", rules)
+    with pytest.raises(MetricError, match="metric a is told in a circle, by way of b: "):
+        of_query("sum(a)", Said({"a": "sum(b)", "b": "sum(a)"}))
+    twice = of_query("sum(a) + sum(b)", Said({"a": "b", "b": "vllm_queue_size"}))
+    assert _without_places(twice.tree) == _without_places(
+        parse("sum(vllm:num_requests_waiting) + sum(vllm:num_requests_waiting)")
+    )
+
+
 RULES = """
 rules:
   - seriesQuery: 'vllm:num_requests_waiting{namespace!="",pod!=""}'
