@@ -24,6 +24,14 @@ def main() -> None:
 _kubeconfig = click.option("--kubeconfig", metavar="FILE", help="Else KUBECONFIG is read, else the pod's own account.")
 _context = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 _file = click.Path(path_type=Path)
+_credentials = click.option(
+    "--credentials",
+    type=_file,
+    default="/etc/preheat/credentials",
+    show_default=True,
+    metavar="DIR",
+    help="Of the files that the cluster's resources name, only those below it are read.",
+)
 _port = click.IntRange(0, 65_535)
 
 
@@ -59,14 +67,7 @@ def _mend(problems: tuple[str, ...] | list[str]) -> NoReturn:
 @click.option("--port", type=_port, default=8080, show_default=True)
 @click.option("--tick", type=_Finite(0.1, 300), default=15, show_default=True, help="Seconds between decisions.")
 @click.option("--journal", type=_file, metavar="DIR", help="Write every decision with its inputs there.")
-@click.option(
-    "--credentials",
-    type=_file,
-    default="/etc/preheat/credentials",
-    show_default=True,
-    metavar="DIR",
-    help="Of the files that the cluster's resources name, only those below it are read.",
-)
+@_credentials
 @click.option("--metrics-api-port", type=_port, metavar="PORT", help="Serve external.metrics.k8s.io to HPAs there.")
 @click.option(
     "--keda-port", type=_port, metavar="PORT", help="Serve KEDA's external scaler there; needs preheat[keda]."
@@ -197,14 +198,7 @@ def _diagnosed(findings: Any, as_json: bool) -> None:
 @click.option("--namespace", metavar="NAME", help="The resources, and the autoscaler, of this namespace only.")
 @click.option("--home", default="preheat-system", show_default=True, metavar="NAME", help="Where the autoscaler runs.")
 @click.option("--tick", "tick_seconds", type=_finite, default=15, show_default=True, help="The autoscaler's.")
-@click.option(
-    "--credentials",
-    type=_file,
-    default="/etc/preheat/credentials",
-    show_default=True,
-    metavar="DIR",
-    help="The autoscaler's: no other file that a resource of the cluster names is read here.",
-)
+@_credentials
 @_kubeconfig
 @_context
 @_as_json

@@ -115,7 +115,7 @@ METRICS: Final = tuple(
             "preheat_prometheus_remarks_total",
             "counter",
             SERVER,
-            "Warnings and infos beside its answers; with any, samples are partial",
+            "Warnings and infos beside its answers; with any on what pods show, samples are partial",
         ),
         (
             "preheat_prometheus_dropped_series",

@@ -72,7 +72,7 @@ async def test_no_query_answers_in_anothers_name(world: World) -> None:
     assert (world.last["other"].wake, world.last["other"].problems) == (0.0, ())
     assert world.last["first"].wake is None
     (problem,) = world.last["first"].problems
-    assert "refuses the question (HTTP 400)" in problem
+    assert "refuses the question (HTTP 400, bad_data)" in problem
     assert [query for query in world.server.queries if closing in query] == [closing]
 
 
