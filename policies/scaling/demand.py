@@ -301,8 +301,11 @@ def _is_older(before: PodSample, after: PodSample, *, same_process: bool) -> boo
     if fallen:
         return same_process and max(fallen) >= BEGUN_ANEW
     # Where only these fell, the answers to one look are of two scrapes.
-    pairs = ((before.ttft, after.ttft), (before.tpot, after.tpot), (before.inter_token, after.inter_token))
-    return any(b is not None and a is not None and _shows_less(b, a) for b, a in pairs)
+    return (
+        _shows_less(before.ttft, after.ttft)
+        or _shows_less(before.tpot, after.tpot)
+        or _shows_less(before.inter_token, after.inter_token)
+    )
 
 
 def _fallen(before: PodSample, after: PodSample) -> list[float]:
@@ -312,15 +315,16 @@ def _fallen(before: PodSample, after: PodSample) -> list[float]:
 
 
 def _has_edges_of(one: Distribution, other: Distribution) -> bool:
-    edges = other.lower_edge_seconds, other.upper_edge_seconds
-    return (one.lower_edge_seconds, one.upper_edge_seconds) == edges
+    return one.lower_edge_seconds == other.lower_edge_seconds and one.upper_edge_seconds == other.upper_edge_seconds
 
 
-def _shows_less(before: Distribution, after: Distribution) -> bool:
-    fewer = _has_edges_of(before, after) and (
-        after.lower_count < before.lower_count or after.upper_count < before.upper_count
-    )
-    return fewer or after.count < before.count or after.sum_seconds < before.sum_seconds * (1 - ROUNDING)
+def _shows_less(before: Distribution | None, after: Distribution | None) -> bool:
+    if before is None or after is None:
+        return False
+    if after.count < before.count or after.sum_seconds < before.sum_seconds * (1 - ROUNDING):
+        return True
+    fewer = after.lower_count < before.lower_count or after.upper_count < before.upper_count
+    return fewer and _has_edges_of(before, after)
 
 
 def _ended(before: PodSample, after: PodSample) -> float | None:
