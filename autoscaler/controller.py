@@ -20,7 +20,7 @@ from autoscaler.events import Announcement
 from autoscaler.loop import Turn
 from autoscaler.reporter import Reporter
 from autoscaler.service import Target
-from autoscaler.targets import Targets, broke_off
+from autoscaler.targets import Targets
 from cluster.autoscalers import Autoscalers, Stated
 from cluster.errors import ClusterError, OvertakenError, RefusedError
 from cluster.events import EventType
@@ -167,7 +167,7 @@ class Controller:
             followed.problem = str(error)
         resource = followed.resource
         if before and resource and _same_measures(before, resource):
-            followed.history = history if of_this_spec and broke_off(resource, seen) else seen
+            followed.history = history if of_this_spec and self._targets.broke_off(resource, seen) else seen
 
     def _reporter(self, stated: Stated) -> Reporter:
         async def write(status: dict[str, object]) -> None:

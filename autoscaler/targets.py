@@ -55,7 +55,7 @@ class Targets:
         history: History | None = None,
     ) -> Target:
         """Its turns begin; those of one Prometheus share its readings, and so the place of their turns in the tick."""
-        if history and broke_off(resource, history):
+        if history and self.broke_off(resource, history):
             history = history_of(learnt_of(history, None, None))
         settings = resource.spec.prometheus
         server = self.servers.take(settings)
@@ -112,6 +112,11 @@ class Targets:
             self.floors.remove(target.resource.key)
             self.endings.end(target.resource.key)
 
+    def broke_off(self, resource: VLLMAutoscaler, history: History) -> bool:
+        """Whether its last look is too old to go on from: the past is then read back, as by a new leader."""
+        gap_seconds = ScalingPolicy.of(resource.spec, tick_seconds=self.tick_seconds).max_gap_seconds
+        return history.last is not None and time() - history.last.time > gap_seconds
+
     def _pass_on(self, resource: VLLMAutoscaler) -> PassOn | None:
         """What hands its decisions to others, in the modes in which they scale."""
         match resource.spec.mode:
@@ -121,9 +126,3 @@ class Targets:
                 return self.floors.add(resource)
             case Mode.ACTIVE | Mode.SHADOW:
                 return None
-
-
-def broke_off(resource: VLLMAutoscaler, history: History) -> bool:
-    """Whether its last look is too old to go on from: the past is then read back, as by a new leader."""
-    gap_seconds = ScalingPolicy.of(resource.spec).max_gap_seconds
-    return history.last is not None and time() - history.last.time > gap_seconds

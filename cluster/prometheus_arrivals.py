@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cluster.prometheus_queries import WAYS
+from policies.scaling.demand import BEGUN_ANEW
 
 Process = frozenset[tuple[str, str]]
 
 # How long a process that shows nothing is remembered, so that its return is no new beginning.
 REMEMBERED_SECONDS: Final = 3600.0
-# Of a process that began anew less is left.
-BEGUN_ANEW: Final = 0.5
 # An older reading lasts for a scrape interval, of two minutes at most; what lasts longer is counted from there on.
 LASTING_SECONDS: Final = 150.0
 _NAMESPACES: Final = frozenset(namespace for namespace, _ in WAYS)
