@@ -156,7 +156,8 @@ def activity(
         if pod.sample is None or baseline is None:
             unmeasured += pod.stage is PodStage.READY
             continue
-        older = _is_older(baseline, pod.sample, same_process=past is None or _is_same(past, pod))
+        fallen = _fallen(baseline, pod.sample)
+        older = _is_older(baseline, pod.sample, fallen, same_process=past is None or _is_same(past, pod))
         elapsed = _number(pod.sample.time) - _number(baseline.time)
         unmeasured += older and pod.stage is PodStage.READY
         if (older or elapsed <= 0) and abs(elapsed) <= max_gap_seconds:
@@ -164,7 +165,9 @@ def activity(
         elif older:
             # What lasts is no older reading: of several engines behind the pod one began anew. It counts from here on.
             carried.pop(pod.name, None)
-        done = None if older else pod_activity(baseline, pod.sample, hang_ups=carried.get(pod.name))
+        if older:
+            continue
+        done = pod_activity(baseline, pod.sample, hang_ups=carried.get(pod.name), anew=bool(fallen))
         if done is None:
             continue
         gap |= done.seconds > max_gap_seconds
@@ -204,17 +207,19 @@ def activity(
     )
 
 
-def pod_activity(before: PodSample, after: PodSample, *, hang_ups: HangUps | None) -> PodActivity | None:
+def pod_activity(
+    before: PodSample, after: PodSample, *, hang_ups: HangUps | None, anew: bool = False
+) -> PodActivity | None:
     """What one pod did between two samples; None where it was not scraped anew or lacks the numbers for it.
 
-    `hang_ups` is as of `before`; None where the pod is looked at for the first time.
+    `hang_ups` is as of `before`; None where the pod is looked at for the first time. `anew`: its process began since.
     """
     if after.time is None or before.time is None or after.time <= before.time:
         return None
     if after.requests_running is None or after.requests_waiting is None or after.ttft is None:
         return None
     seconds = after.time - before.time
-    if _fallen(before, after):
+    if anew:
         before, hang_ups = _zero(before.time), None
     carried = HangUps(max(0.0, -_prefilling_less_aborted(before))) if hang_ups is None else hang_ups
     first_tokens = _latency(before.ttft, after.ttft)[1]
@@ -295,9 +300,8 @@ def _zero(time: float) -> PodSample:
     return PodSample(time=time, state=SampleState.FRESH, requests_running=0.0, requests_waiting=0.0)
 
 
-def _is_older(before: PodSample, after: PodSample, *, same_process: bool) -> bool:
-    """Whether what is read later shows less of something, and did not begin anew."""
-    fallen = _fallen(before, after)
+def _is_older(before: PodSample, after: PodSample, fallen: Sequence[float], *, same_process: bool) -> bool:
+    """Whether what is read later shows less of something, and did not begin anew; `fallen` is of `_fallen`."""
     if fallen:
         return same_process and max(fallen) >= BEGUN_ANEW
     # Where only these fell, the answers to one look are of two scrapes.
