@@ -232,13 +232,15 @@ class Grid:
 
 def scraped_throughout(scrapes: Floats) -> NDArray[np.bool_]:
     """Which bins have about as many scrapes as is usual around them; a changed scrape interval is no gap."""
-    count = len(scrapes)
-    blocks = np.full((-(-count // BINS_AROUND), BINS_AROUND), np.nan)
-    blocks.flat[:count] = np.where(scrapes > 0, scrapes, np.nan)
-    seen = np.isfinite(blocks)
-    usual = np.full(len(blocks), np.inf)
-    some = seen.any(axis=1)
-    usual[some] = np.nanmedian(blocks[some], axis=1)
-    least = np.maximum(2.0, np.floor(LEAST_SCRAPES * usual))
-    whole: NDArray[np.bool_] = (seen & (np.nan_to_num(blocks) >= least[:, np.newaxis])).flat[:count]
+    whole = np.zeros(len(scrapes), np.bool_)
+    seen = np.flatnonzero(scrapes > 0)
+    if not len(seen):
+        return whole
+    found = scrapes[seen]
+    # Around those at either end are as many as around any other: of a few, half could be thin and pass for usual.
+    width = min(BINS_AROUND, len(seen))
+    begins = np.minimum(np.arange(0, len(seen), BINS_AROUND), len(seen) - width)
+    usual = np.median(found[begins[:, np.newaxis] + np.arange(width)], axis=1)
+    least = np.maximum(2.0, np.floor(LEAST_SCRAPES * usual)).repeat(BINS_AROUND)[: len(seen)]
+    whole[seen] = found >= least
     return whole

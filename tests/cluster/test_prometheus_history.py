@@ -241,6 +241,13 @@ async def test_a_remark_on_the_past_is_told(past: Past3Hours) -> None:
     )
 
 
+def test_a_few_thin_bins_at_either_end_do_not_pass_for_usual() -> None:
+    scrapes = np.full(49, 20.0)
+    scrapes[[0, -1]] = 5.0
+    scrapes[1:40] = np.nan
+    assert scraped_throughout(scrapes).tolist() == [False] * 40 + [True] * 8 + [False]
+
+
 @given(st.integers(2, 60), st.integers(60, 200), st.data())
 def test_only_bins_with_too_few_scrapes_are_left_out(usual: int, count: int, data: st.DataObject) -> None:
     scrapes = np.full(count, float(usual))
