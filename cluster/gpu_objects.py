@@ -29,8 +29,9 @@ READ_NODE_ANNOTATIONS: Final = ("preheat.dev/", "hami.io/", "scheduling.koordina
 TOUCHED: Final = "preheat.dev/judged-anew-at"
 """On a pod that waits: when its verdict last turned for the better, which nothing else would tell the scheduler."""
 
-_QUANTITY = re.compile(r"([+-]?\d{1,15})(|k|M|G|Ki|Mi|Gi)")
-_FACTORS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+_QUANTITY = re.compile(r"([+-]?\d{1,15})(?:[eE]\+?(\d)|(|k|M|G|T|Ki|Mi|Gi|Ti))")
+_DECIMAL: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_FACTORS: Final = {**_DECIMAL, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 class UnreadableObjectError(ValueError):
@@ -200,7 +201,8 @@ def count_of(quantity: Any, where: str) -> int:
     read = _QUANTITY.fullmatch(quantity) if isinstance(quantity, str) else None
     if read is None:
         raise UnreadableObjectError(f"{where} is {quantity!r}: it must be a whole number of devices")
-    return int(read[1]) * _FACTORS[read[2]]
+    whole, exponent, suffix = read.groups()
+    return int(whole) * (10 ** int(exponent) if exponent else _FACTORS[suffix])
 
 
 def _condition(status: Json, kind: str) -> Json:

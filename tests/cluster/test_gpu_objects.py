@@ -55,7 +55,20 @@ def test_of_a_node_only_what_is_read_is_kept() -> None:
     assert seen.cordoned
 
 
-@pytest.mark.parametrize(("quantity", "count"), [("8", 8), (8, 8), ("1k", 1000), ("2Ki", 2048), ("-3", -3), ("0", 0)])
+@pytest.mark.parametrize(
+    ("quantity", "count"),
+    [
+        ("8", 8),
+        (8, 8),
+        ("1k", 1000),
+        ("2Ki", 2048),
+        ("1e3", 1000),
+        ("1T", 10**12),
+        ("1Ti", 2**40),
+        ("-3", -3),
+        ("0", 0),
+    ],
+)
 def test_quantities_of_devices_are_whole_numbers(quantity: object, count: int) -> None:
     assert held(containers=[container(quantity)]) == {GPU: count}
 
