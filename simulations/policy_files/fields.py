@@ -7,9 +7,9 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 M = TypeVar("M", bound=BaseModel)
@@ -37,6 +37,11 @@ def _quantity(value: Any) -> float:
 
 
 Quantity = Annotated[float, BeforeValidator(_quantity)]
+
+INT32_MAX: Final = 2**31 - 1
+Count = Annotated[int, Field(ge=0, le=INT32_MAX)]
+Positive = Annotated[int, Field(ge=1, le=INT32_MAX)]
+"""As the API server takes them."""
 
 
 class FieldsError(ValueError):

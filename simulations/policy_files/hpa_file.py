@@ -18,7 +18,7 @@ from policies.scaling.observation import Observation
 from simulations.model.fleet import View
 from simulations.peers.hpa import Behavior, Hpa, HpaState, Proposal, RatePolicy, Rules, Select
 from simulations.policy_files.evaluation import QueryFailedError, Vector, evaluate
-from simulations.policy_files.fields import Fields, FieldsError, Quantity, checked
+from simulations.policy_files.fields import Count, Fields, FieldsError, Positive, Quantity, checked
 from simulations.policy_files.measures import Measure, mistakes, shape
 from simulations.policy_files.metric_names import Definitions, MetricError, of_metric
 from simulations.policy_files.promql import PromQLError
@@ -34,7 +34,7 @@ NO_CPU = (
 
 class _Policy(Fields):
     type: Literal["Pods", "Percent"]
-    value: Annotated[int, Field(gt=0)]
+    value: Positive
     period_seconds: Annotated[int, Field(gt=0, le=1800)]
 
 
@@ -79,8 +79,8 @@ class _Metric(Fields):
 
 class _Spec(Fields):
     scale_target_ref: dict[str, Any]
-    min_replicas: Annotated[int, Field(ge=0)] = 1
-    max_replicas: Annotated[int, Field(ge=1)]
+    min_replicas: Count = 1
+    max_replicas: Positive
     metrics: tuple[_Metric, ...] = ()
     behavior: BehaviorFields | None = None
 

@@ -63,6 +63,8 @@ def migrated(
             texts.append(text)
         except (FieldsError, InvalidResourceError) as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
+        except yaml.YAMLError as error:
+            problems.append(f"{where}: cannot be written as YAML: {' '.join(str(error).split())}: take it out")
         except RecursionError:
             problems.append(f"{where}: contains itself through a YAML anchor: write it out without")
     if problems:

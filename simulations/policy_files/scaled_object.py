@@ -16,7 +16,7 @@ from pydantic import Field
 
 from policies.scaling.cron import CronError, read_schedule, zone
 from simulations.peers.hpa import Behavior, Hpa, Rules, Select
-from simulations.policy_files.fields import Fields, FieldsError, checked
+from simulations.policy_files.fields import Count, Fields, FieldsError, Positive, checked
 from simulations.policy_files.formula import FormulaError, read_formula
 from simulations.policy_files.hpa_file import NO_CPU, TOLERANCE, BehaviorFields, behavior_of
 from simulations.policy_files.keda_law import (
@@ -51,8 +51,8 @@ class _TriggerFields(Fields):
 
 
 class _FallbackFields(Fields):
-    failure_threshold: Annotated[int, Field(ge=0)]
-    replicas: Annotated[int, Field(ge=0)]
+    failure_threshold: Count
+    replicas: Count
     behavior: FallbackBehavior = "static"
 
 
@@ -74,17 +74,14 @@ class _Advanced(Fields):
     scaling_modifiers: _ModifierFields | None = None
 
 
-Count = Annotated[int, Field(ge=0)]
-
-
 class _Spec(Fields):
     scale_target_ref: dict[str, Any]
-    polling_interval: Annotated[int, Field(ge=1)] = 30
+    polling_interval: Positive = 30
     cooldown_period: Count = 300
     initial_cooldown_period: Count = 0
     idle_replica_count: Count | None = None
     min_replica_count: Count = 0
-    max_replica_count: Annotated[int, Field(ge=1)] = DEFAULT_MAX_REPLICAS
+    max_replica_count: Positive = DEFAULT_MAX_REPLICAS
     advanced: _Advanced = _Advanced()
     triggers: Annotated[list[_TriggerFields], Field(min_length=1)]
     fallback: _FallbackFields | None = None

@@ -142,7 +142,7 @@ def test_a_mean_under_average_value_is_told_and_mended(tmp_path: Path) -> None:
         ),
         (
             hpa(pods_metric(), behavior="{scaleUp: {policies: [{type: Pods, value: 0, periodSeconds: 60}]}}"),
-            ["spec.behavior.scaleUp.policies[0].value is 0: it must be greater than 0"],
+            ["spec.behavior.scaleUp.policies[0].value is 0: it must be greater than or equal to 1"],
         ),
         (
             hpa(pods_metric(), behavior="{scaleUp: {stabilisationWindowSeconds: 3}}"),
