@@ -296,7 +296,6 @@ def _victims(node: str, value: Any) -> Victims:
             raise NoAnswerError("victims", f"a victim on node {node[:253]} has no uid")
         uids.append(uid)
     violations = fields.get("numpdbviolations")
-    return Victims(
-        uids=tuple(uids),
-        pdb_violations=violations if isinstance(violations, int) and abs(violations) < 1 << 62 else 0,
-    )
+    if not isinstance(violations, int) or isinstance(violations, bool) or abs(violations) >= 1 << 62:
+        violations = 0
+    return Victims(uids=tuple(uids), pdb_violations=violations)

@@ -134,7 +134,7 @@ def test_victims_that_cannot_be_read_evict_nobody(served: Served, victims: Any) 
         assert served.post("/preempt", {"Pod": POD, field: victims}) == {"NodeNameToMetaVictims": {}}
 
 
-@pytest.mark.parametrize("violations", [1 << 63, (1 << 64) - 1, 10**30, 1.5, "1", None])
+@pytest.mark.parametrize("violations", [1 << 63, (1 << 64) - 1, 10**30, 1.5, "1", True, None])
 def test_violations_that_no_scheduler_could_read_back_are_none(served: Served, violations: Any) -> None:
     """Go reads 64 bits with a sign; one number more, and it would throw the whole answer away."""
     victims = {"gpu-a": {"Pods": [{"UID": "pod/holder"}], "NumPDBViolations": violations}}
