@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -170,9 +172,9 @@ def parse(words: Sequence[str]) -> Options:
     """
     options = Options()
     members: dict[str, dict[str, str]] = {}
-    rest = list(words)
+    rest = deque(words)
     while rest:
-        word = rest.pop(0)
+        word = rest.popleft()
         if not _is_option(word):
             options.positional = options.positional or word
             continue
@@ -186,16 +188,16 @@ def parse(words: Sequence[str]) -> Options:
             continue
         if base in IGNORED_LISTS:
             while rest and not _is_option(rest[0]):
-                rest.pop(0)
+                rest.popleft()
             continue
         if base not in READ and base not in IGNORED:
             options.unknown.append(base)
             # Most options have a value; a model's name would not come after one that is not known.
             if value is None and rest and not _is_option(rest[0]) and options.positional:
-                rest.pop(0)
+                rest.popleft()
             continue
         if value is None and rest and not _is_option(rest[0]):
-            value = rest.pop(0)
+            value = rest.popleft()
         if value is None or base in IGNORED:
             continue
         if member:
@@ -226,7 +228,8 @@ def _full_name(name: str) -> str:
     name = ALIASES.get(name) or IGNORED_ALIASES.get(name) or name
     if not name.startswith("--") or name in READ:
         return name
-    begun = [known for known in _LONG if known.startswith(name)]
+    at = bisect_left(_LONG, name)
+    begun = [known for known in _LONG[at : at + 2] if known.startswith(name)]
     return begun[0] if len(begun) == 1 else name
 
 
