@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
-from time import monotonic
 
 import pytest
 
@@ -141,106 +140,6 @@ async def test_a_pod_scraped_by_two_jobs_is_counted_once(world: World) -> None:
     assert reading.samples["a"] == by_page(page("loaded"))
 
 
-async def test_two_processes_of_one_pod_are_added_up(world: World) -> None:
-    for port in (8000, 8001):
-        world.run("a", page("loaded"), namespace="inference", pod="a", instance=f"10.0.0.1:{port}")
-    sample = (await world.look(world.asked(pods=world.asked().pods[:1]))).samples["a"]
-    assert (sample.requests_finished, sample.kv_cache_tokens) == (2 * 489.0, 2 * 8192.0)
-    assert sample.ttft is not None
-    assert sample.ttft.count == 2 * 489.0
-
-
-def run_two_processes(world: World) -> TargetPods:
-    """One pod, scraped at two ports."""
-    for port in (8000, 8001):
-        world.run("a", page("loaded"), namespace="inference", pod="a", instance=f"10.0.0.1:{port}")
-    return world.asked(pods=world.asked().pods[:1])
-
-
-async def test_a_pod_of_which_one_process_is_not_scraped_is_neither_whole_nor_idle(world: World) -> None:
-    target = run_two_processes(world)
-    await world.look(target)
-    world.server.pods[1].page = None
-    for _ in range(2):
-        world.clock.now += 15
-        reading = await world.look(target)
-        assert reading.samples["a"].state is SampleState.PARTIAL
-        assert reading.up == {"a": False}
-        assert reading.problems == ("a shows fewer processes of vLLM than before in Prometheus",)
-    world.server.pods[1].page = page("loaded")
-    world.clock.now += 15
-    reading = await world.look(target)
-    assert (reading.samples["a"].state, reading.up, reading.problems) == (SampleState.FRESH, {"a": True}, ())
-
-
-async def test_a_process_whose_page_loses_vllm_is_missed_though_its_scrape_succeeds(world: World) -> None:
-    target = run_two_processes(world)
-    await world.look(target)
-    world.server.pods[1].page = "process_open_fds 7\n"
-    world.clock.now += 15
-    reading = await world.look(target)
-    assert (reading.samples["a"].state, reading.up) == (SampleState.PARTIAL, {"a": False})
-
-
-async def test_a_process_that_failed_before_the_first_look_is_known_by_its_past(world: World) -> None:
-    target = run_two_processes(world)
-    world.server.scrape()
-    world.server.pods[1].page = None
-    for _ in range(2):
-        world.clock.now += 15
-        assert (await world.look(target)).samples["a"].state is SampleState.PARTIAL
-    assert sum("count_over_time" in query for query in world.server.queries) == 1, "of a pod it is asked once"
-
-
-async def test_while_the_past_of_a_process_cannot_be_read_its_pod_is_not_whole(world: World) -> None:
-    target = run_two_processes(world)
-    world.server.scrape()
-    world.server.pods[1].page = None
-    world.server.faults.status, world.server.faults.only_queries_with = 503, "count_over_time"
-    for status in (503, 200):
-        world.server.faults.status = status
-        world.clock.now += 15
-        reading = await world.look(target)
-        assert reading.samples["a"].state is SampleState.PARTIAL
-        assert reading.up == ({} if status == 503 else {"a": False})
-
-
-async def test_a_process_that_is_not_to_be_scraped_any_more_is_missed_once(world: World) -> None:
-    target = run_two_processes(world)
-    await world.look(target)
-    gone = world.server.pods.pop()
-    world.server.store.add({"__name__": "up", **gone.target_labels()}, None, world.clock.now + 15)
-    states = []
-    for _ in range(3):
-        world.clock.now += 15
-        states.append((await world.look(target)).samples["a"].state)
-    assert states == [SampleState.PARTIAL, SampleState.IDLE, SampleState.IDLE]
-    assert (world.last["t"].up, world.last["t"].problems) == ({"a": True}, ())
-
-
-@pytest.mark.parametrize("shows", [None, "envoy_requests_total 7\n"], ids=["fails", "answers"])
-async def test_another_port_of_the_pod_that_never_showed_vllm_is_not_missed(world: World, shows: str | None) -> None:
-    world.run("a", page("loaded"))
-    world.run("a", shows, namespace="inference", pod="a", instance="10.0.0.1:15020", job="mesh")
-    target = world.asked(pods=world.asked().pods[:1])
-    for state in (SampleState.FRESH, SampleState.IDLE):
-        reading = await world.look(target)
-        assert (reading.samples["a"].state, reading.up, reading.problems) == (state, {"a": True}, ())
-        world.clock.now += 15
-
-
-@pytest.mark.parametrize("later", [8000, 8001])
-async def test_a_pod_is_as_old_as_the_oldest_of_its_processes(world: World, later: int) -> None:
-    for port in (8000, 8001):
-        world.run("a", page("loaded"), namespace="inference", pod="a", instance=f"10.0.0.1:{port}")
-    world.server.scrape(NOW - 40)
-    world.server.scraping = False
-    process = {"namespace": "inference", "pod": "a", "instance": f"10.0.0.1:{later}"}
-    gauge = {"__name__": "vllm:num_requests_running", "engine": "0", "model_name": "tiny"}
-    world.server.store.add({**gauge, **process}, 0.0, NOW - 10)
-    assert (await world.look(world.asked(pods=world.asked().pods[:1]))).samples["a"].time == NOW - 40
-
-
 async def test_a_sweep_speaks_of_one_instant_though_scrapes_fall_into_it(world: World) -> None:
     scrapes = count(1)
 
@@ -319,72 +218,6 @@ async def test_nan_is_said_and_never_a_number(world: World, series: str) -> None
     assert reading.samples["a"].state is SampleState.NOT_A_NUMBER
     assert reading.samples["a"] == by_page(text)
     assert reading.problems == ("a shows a value that is not a finite number in Prometheus",)
-
-
-async def test_a_sample_older_than_the_limit_is_stale_and_shows_its_age(world: World) -> None:
-    world.run("a", page("loaded"))
-    world.server.scrape()
-    world.server.scraping = False
-    world.clock.now += 61
-    sample = (await world.look()).samples["a"]
-    assert (sample.state, sample.time) == (SampleState.STALE, NOW)
-    assert sample.requests_finished == 489.0
-
-
-async def test_a_server_that_scrapes_rarely_has_older_samples_and_they_are_fresh(world: World) -> None:
-    world.run("a", page("loaded"))
-    for _ in range(2):
-        await world.look()
-        world.clock.now += 90
-    await world.look()
-    world.server.scraping = False
-    world.clock.now += 200  # more than 60 s, less than 3 × 90 s
-    assert (await world.look()).samples["a"].state in (SampleState.FRESH, SampleState.IDLE)
-    world.clock.now += 80
-    assert (await world.look()).samples["a"].state is SampleState.STALE
-
-
-async def test_a_server_whose_clock_is_ahead_is_told_of_and_its_samples_keep_their_age(world: World) -> None:
-    world.run("a", page("loaded"))
-    world.server.scrape()
-    world.server.scraping = False
-    world.clock.now += 20
-    last = await world.prometheus.samples({"t": world.asked()}, NOW - 100)
-    sample = last["t"].samples["a"]
-    assert sample.state is SampleState.FRESH
-    assert world.prometheus.clock_ahead_seconds == pytest.approx(120.0, abs=5.0)
-    assert sample.time == pytest.approx(NOW - 100 - 20, abs=5.0)
-    (problem,) = last["t"].problems
-    assert problem.endswith(" s ahead of ours: set both by NTP")
-
-
-async def test_a_server_whose_clock_is_behind_is_told_of_too(world: World) -> None:
-    world.run("a", page("loaded"))
-    last = await world.prometheus.samples({"t": world.asked()}, NOW + 45)
-    assert last["t"].samples["a"].time == NOW + 45
-    assert "45 s behind ours" in last["t"].problems[0]
-
-
-async def test_no_sample_is_later_than_the_answer(world: World) -> None:
-    world.run("a", page("loaded"))
-    began = monotonic()
-    last = await world.prometheus.samples({"t": world.asked()}, NOW - 4.0)
-    time = last["t"].samples["a"].time
-    assert time is not None
-    assert NOW - 4.0 <= time <= NOW - 4.0 + monotonic() - began
-    assert last["t"].problems == ()
-
-
-async def test_a_sample_of_the_servers_own_future_is_not_believed(world: World) -> None:
-    world.run("a", page("loaded"))
-    world.server.scrape(NOW + 30)
-    world.server.scraping = False
-    future = 'max by (namespace, pod, instance) (timestamp({__name__=~"vllm:num_requests_running"}))'
-    assert await world.prometheus.query(future) == []  # a server that is well does not show it
-    world.server.evaluates_at = NOW + 30
-    reading = await world.look()
-    assert reading.samples["a"].state is SampleState.STALE
-    assert reading.problems == ("a shows a sample of the future in Prometheus",)
 
 
 @pytest.mark.parametrize("kind", ["warnings", "infos"])
