@@ -82,6 +82,20 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """A time in which the cluster has no GPU to spare: replicas created meanwhile wait for its end, and so does one
+    that would take the place of another that goes.
+    """
+
+    at_seconds: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _at_least("the shortage's time", self.at_seconds, 0.0)
+        _at_least("the shortage's length", self.seconds, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """What a fleet serves under; the defaults are an undisturbed cluster with room for every replica."""
 
@@ -90,6 +104,7 @@ class Conditions:
     router: Router = "least-outstanding"
     replica_slots: int | None = None
     """How many replicas the cluster's free GPUs hold; None: as many as are asked for."""
+    shortage: Shortage | None = None
     grace_seconds: float | None = None
     """A removed replica that still answers after so long is killed, and what it held begins anew elsewhere, with
     its first token yet to come.

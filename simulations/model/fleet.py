@@ -24,6 +24,7 @@ from policies.scaling.resource import Objectives
 from simulations.model import kernel
 from simulations.model.cold_start import WarmAndColdNodes
 from simulations.model.conditions import Conditions as Conditions
+from simulations.model.conditions import Shortage
 from simulations.model.engine import PICOSECONDS, Engine
 from simulations.model.scrapes import Scrapes
 from simulations.model.servers import HISTOGRAM_EDGES, Servers, picoseconds
@@ -87,6 +88,8 @@ class SimulatedFleet:
         self.engine = engine
         self._conditions = conditions
         self._slots_left = conditions.replica_slots
+        shortage = conditions.shortage or Shortage(0.0, 0.0)
+        self._shortage = (picoseconds(shortage.at_seconds), picoseconds(shortage.at_seconds + shortage.seconds))
         cold_start = conditions.cold_start
         warm_nodes = cold_start.warm_nodes if isinstance(cold_start, WarmAndColdNodes) else 0
         self._warm_until: list[float] = [math.inf] * warm_nodes
@@ -128,13 +131,19 @@ class SimulatedFleet:
         self._step(until)
 
     def _step(self, until: int) -> None:
-        while (event := min(self._next_loss, self._next_of_rollout())) <= until:
+        while (event := min(self._next_loss, self._next_of_rollout(), self._end_of_shortage())) <= until:
             self._advance(event)
             for member in [m for m in self._members if m.lost_at <= self._now]:
                 self._lose(member)
             self._next_loss = min((m.lost_at for m in self._members), default=kernel.NEVER)
             self._roll()
+            self._bind_those_that_wait()
         self._advance(until)
+
+    def _end_of_shortage(self) -> int:
+        """When it will be over; never, once it is."""
+        _, end = self._shortage
+        return end if end > self._now else kernel.NEVER
 
     def _next_of_rollout(self) -> int:
         """When a rollout begins, or goes on since a new replica is ready."""
@@ -194,10 +203,15 @@ class SimulatedFleet:
             self._warm_until.append(gone_at + cold_start.kept_seconds * PICOSECONDS)
         if self._slots_left is not None:
             self._slots_left += 1
-            for waiting in self._members:
-                if waiting.slot is None:
-                    self._bind(waiting)
-                    break
+            self._bind_those_that_wait()
+
+    def _bind_those_that_wait(self) -> None:
+        for waiting in [m for m in self._members if m.slot is None]:
+            self._bind(waiting)
+
+    def _is_short(self) -> bool:
+        begin, end = self._shortage
+        return begin <= self._now < end
 
     def _create(self, *, ready: bool = False) -> None:
         member = _Member(self._created, self._now, self._version)
@@ -206,9 +220,10 @@ class SimulatedFleet:
         self._bind(member, ready=ready)
 
     def _bind(self, member: _Member, *, ready: bool = False) -> None:
+        """Gives it a node, if there is room on one."""
+        if self._slots_left == 0 or (self._is_short() and not ready):
+            return
         if self._slots_left is not None:
-            if self._slots_left == 0:
-                return
             self._slots_left -= 1
         rng = np.random.default_rng([self._conditions.seed, member.serial])
         cold_start = picoseconds(self._cold_start_of(member, rng, made_first=ready))

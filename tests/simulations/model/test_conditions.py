@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simulations.model.cold_start import Changing, ColdStartError, Constant, Jittered, Sampled, WarmAndColdNodes
-from simulations.model.conditions import Conditions, ConditionsError, Rollout, Scraping
+from simulations.model.conditions import Conditions, ConditionsError, Rollout, Scraping, Shortage
 from simulations.model.engine import Engine, StepTime
 
 NOW = Constant(0)
@@ -52,6 +52,8 @@ def test_a_cold_start_that_cannot_be_is_refused_by_the_setting(make: Callable[[]
         (lambda: Conditions(NOW, seed=-1), "seed is -1"),
         (lambda: Conditions(NOW, seed=2**63), "seed is 9223372036854775808: it must be at most 9223372036854775807"),
         (lambda: Rollout(math.inf, ENGINE), "the rollout's time is inf: it must be at least 0"),
+        (lambda: Shortage(-1, 60), "the shortage's time is -1: it must be at least 0"),
+        (lambda: Shortage(0, math.inf), "the shortage's length is inf: it must be at least 0"),
         (lambda: Rollout(0, ENGINE, max_surge=0), "the rollout's max_surge is 0: it must be at least 1"),
     ],
 )

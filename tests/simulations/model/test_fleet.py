@@ -12,7 +12,7 @@ from policies.scaling.observation import Observation, PodStage, SampleState
 from policies.scaling.resource import Objectives
 from simulations.model import kernel
 from simulations.model.cold_start import Constant
-from simulations.model.conditions import Conditions, Scraping
+from simulations.model.conditions import Conditions, Scraping, Shortage
 from simulations.model.engine import Engine, StepTime
 from simulations.model.fleet import FleetError, SimulatedFleet
 from simulations.traces import Trace
@@ -154,6 +154,24 @@ def test_pods_beyond_the_gpus_are_unschedulable_and_take_the_first_that_is_freed
     fleet.scale(3)
     fleet.scale(4)
     assert stages(fleet.observe())[2:] == [PodStage.UNSCHEDULABLE, PodStage.UNSCHEDULABLE]
+
+
+def test_whoever_is_created_in_a_shortage_waits_for_its_end() -> None:
+    fleet = fleet_of(steady(600, 1), replace(SLOW, shortage=Shortage(30, 100)), start_replicas=2)
+    fleet.advance(20)
+    fleet.scale(3)
+    fleet.advance(40)
+    fleet.scale(4)
+    assert stages(fleet.observe()) == [PodStage.READY, PodStage.READY, PodStage.STARTING, PodStage.UNSCHEDULABLE]
+    fleet.scale(1)  # a place that is given up is not to be had again
+    fleet.scale(2)
+    fleet.advance(129)
+    assert stages(fleet.observe()) == [PodStage.READY, PodStage.UNSCHEDULABLE]
+    fleet.advance(300)
+    _, late = fleet.observe().pods
+    assert (late.created_at, late.scheduled_at, late.ready_at) == (40.0, 131.0, 230.0)
+    fleet.scale(3)
+    assert stages(fleet.observe()) == [PodStage.READY, PodStage.READY, PodStage.CREATED]
 
 
 def test_requests_wait_at_the_gateway_while_nothing_is_ready() -> None:
