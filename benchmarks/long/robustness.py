@@ -28,7 +28,7 @@ from policies.scaling.policy import decide_unmeasured
 from simulations.laboratory.candidates import candidates
 from simulations.laboratory.scenario import Scenario
 from simulations.model.cold_start import Changing, Constant
-from simulations.model.conditions import Conditions, Rollout, Scraping
+from simulations.model.conditions import Conditions, Rollout, Scraping, Shortage
 from simulations.model.engine import shipped_engine
 from simulations.replay import Policy, Preheat, Replay
 from simulations.traces import Trace
@@ -116,14 +116,6 @@ class Unread(Hindered):
         return self.policy.decide(replace(observation, pods=(replace(first, sample=nothing), *others)), state)
 
 
-class Bounded(Hindered):
-    """One that is given no more GPUs than it has."""
-
-    def hindered(self, observation: Observation, state: Any) -> tuple[Decision, Any]:
-        decision, then = self.policy.decide(observation, state)
-        return replace(decision, replicas=min(decision.replicas, observation.desired)), then
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a story: how many requests are scored, how many of them kept both objectives, and what it took."""
@@ -203,7 +195,7 @@ TWICE: Final = _during(AFTER, lambda at: 2 * ordinary(at))
 
 ONE_UNREAD: Final = partial(Unread, start=EVENT, seconds=AFTER)
 PROMETHEUS_AWAY: Final = partial(Unmeasured, start=EVENT, seconds=1800.0)
-NO_GPUS: Final = partial(Bounded, start=EVENT, seconds=HOUR)
+NO_GPUS: Final = replace(USUAL, shortage=Shortage(EVENT, HOUR))
 
 STORIES: Final = (
     Story("nothing out of the ordinary", ordinary, all_day=True),
@@ -222,8 +214,8 @@ STORIES: Final = (
     Story("the same, twice the load meanwhile", TWICE, around=ONE_UNREAD),
     Story("Prometheus away for 30 minutes", ordinary, around=PROMETHEUS_AWAY),
     Story("the same, twice the load meanwhile", TWICE, around=PROMETHEUS_AWAY),
-    Story("no GPUs to be had for an hour", ordinary, around=NO_GPUS),
-    Story("the same, twice the load meanwhile", TWICE, around=NO_GPUS),
+    Story("no GPUs to be had for an hour", ordinary, NO_GPUS),
+    Story("the same, twice the load meanwhile", TWICE, NO_GPUS),
     Story("cold starts of three times the length since midnight", ordinary, SLOW_STARTS, all_day=True),
     Story("the same, then twice the load", TWICE, SLOW_STARTS),
     Story(

@@ -1,7 +1,8 @@
 """How long a replica takes from created to ready, learnt from the target's own pods.
 
 A start on a node that must first pull the image is a different thing from one that need not, so the two are kept
-apart: the stage scheduled → started tells which one a start was.
+apart: the stage scheduled → started tells which one a start was. And an hour without GPUs is one event, however many
+pods waited for its end: it does not tell what starts take.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
+from statistics import median
 
 from policies.scaling.observation import Pod, PodStage
 
@@ -23,12 +25,26 @@ _PARAMETERS = re.compile(r"(\d+(?:\.\d+)?)\s*[bB](?![a-zA-Z])")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One pod's way to ready, in seconds; `pulled` is None where the container's start is unknown."""
+    """One pod's way to ready, in seconds; what was not seen is None."""
 
     uid: str
     created_at: float
     total_seconds: float
+    wait_seconds: float | None
+    """Until it had a node."""
     pull_seconds: float | None
+    """From there until its container started."""
+
+    @property
+    def boot_seconds(self) -> float:
+        """Once it had a node."""
+        return self.total_seconds - (self.wait_seconds or 0.0)
+
+    def waited_with(self, other: Start, least_seconds: float) -> bool:
+        """Whether both waited for a node at one time, and each for longer than that."""
+        one, two = self.wait_seconds or 0.0, other.wait_seconds or 0.0
+        at_one_time = self.created_at < other.created_at + two and other.created_at < self.created_at + one
+        return at_one_time and min(one, two) > least_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +62,10 @@ class LeadTime:
         here = frozenset(pod.uid or pod.name for pod in pods)
         seen = (self.seen & here) | frozenset(start.uid for start in new)
         # The order of pods in an answer means nothing; that of their creation does.
-        kept = (*self.starts, *sorted(new, key=lambda start: (start.created_at, start.uid)))[-KEPT:]
-        return LeadTime(kept, seen)
+        starts = self.starts
+        for start in sorted(new, key=lambda start: (start.created_at, start.uid)):
+            starts = _with(starts, start)
+        return LeadTime(starts[-KEPT:], seen)
 
     def seconds(
         self,
@@ -57,18 +75,20 @@ class LeadTime:
         cold_pull_seconds: float,
         cold: bool | None = None,
     ) -> float:
-        """P90 from created to ready; of cold or warm nodes only, where `cold` says so and enough were seen."""
+        """P90 from created to ready; where `cold` says on which nodes, from when they have one.
+
+        Of such nodes alone, if enough starts on them were seen.
+        """
         if len(self.starts) < FEWEST:
             return prior_seconds if configured_seconds is None else configured_seconds
+        if cold is None:
+            return _p90([start.total_seconds for start in self.starts])
         alike = [
-            start.total_seconds
+            start.boot_seconds
             for start in self.starts
-            if cold is None or start.pull_seconds is None or (start.pull_seconds > cold_pull_seconds) is cold
+            if start.pull_seconds is None or (start.pull_seconds > cold_pull_seconds) is cold
         ]
-        if len(alike) < FEWEST:
-            alike = [start.total_seconds for start in self.starts]
-        alike.sort()
-        return alike[ceil(0.9 * len(alike)) - 1]
+        return _p90(alike if len(alike) >= FEWEST else [start.boot_seconds for start in self.starts])
 
 
 def prior_seconds(model_name: str, *, base_seconds: float, seconds_per_billion: float) -> float:
@@ -80,7 +100,22 @@ def prior_seconds(model_name: str, *, base_seconds: float, seconds_per_billion: 
 def _start_of(pod: Pod) -> Start | None:
     if pod.stage is not PodStage.READY or pod.ready_at is None or pod.restarts or pod.ready_at < pod.created_at:
         return None
-    pulled = None
-    if pod.scheduled_at is not None and pod.started_at is not None:
-        pulled = pod.started_at - pod.scheduled_at
-    return Start(pod.uid or pod.name, pod.created_at, pod.ready_at - pod.created_at, pulled)
+    waited = pulled = None
+    if pod.scheduled_at is not None:
+        waited = pod.scheduled_at - pod.created_at
+        pulled = None if pod.started_at is None else pod.started_at - pod.scheduled_at
+    return Start(pod.uid or pod.name, pod.created_at, pod.ready_at - pod.created_at, waited, pulled)
+
+
+def _with(starts: tuple[Start, ...], start: Start) -> tuple[Start, ...]:
+    """With one more; of those that waited together, for longer than replicas boot, the longest alone."""
+    together = [start]
+    if len(starts) >= FEWEST:
+        boot = median(each.boot_seconds for each in starts)
+        together += [each for each in starts if each.waited_with(start, boot)]
+    longest = max(together, key=lambda each: each.total_seconds)
+    return (*(each for each in starts if each not in together), longest)
+
+
+def _p90(seconds: list[float]) -> float:
+    return sorted(seconds)[ceil(0.9 * len(seconds)) - 1]

@@ -105,6 +105,8 @@ class MeasuredStart(Part):
     """Unix seconds."""
     total_seconds: float
     """Created to ready."""
+    wait_seconds: float | None = None
+    """Created to scheduled, where it was seen."""
     pull_seconds: float | None = None
     """Scheduled to started, where it was seen."""
 
@@ -234,6 +236,7 @@ def learnt_of(history: History, lead_seconds: float | None, capacity: float | No
             uid=start.uid,
             created_at=start.created_at,
             total_seconds=start.total_seconds,
+            wait_seconds=start.wait_seconds,
             pull_seconds=start.pull_seconds,
         )
         for start in history.lead_time.starts
@@ -253,7 +256,8 @@ def history_of(learnt: Learnt | None) -> History:
     if learnt is None:
         return History()
     starts = tuple(
-        Start(start.uid, start.created_at, start.total_seconds, start.pull_seconds) for start in learnt.starts
+        Start(start.uid, start.created_at, start.total_seconds, start.wait_seconds, start.pull_seconds)
+        for start in learnt.starts
     )
     time = learnt.step_time
     steps = StepTimeFit.empty("", StepTime(time.fixed, time.decode, time.context, time.prefill)) if time else None

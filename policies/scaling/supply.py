@@ -33,7 +33,10 @@ class Supply:
 
 
 def supply(now: Observation, *, lead_seconds: float, cold_lead_seconds: float, cold_pull_seconds: float) -> Supply:
-    """Ready pods serve; a booting one is expected when its own lead time has passed, or else any moment now."""
+    """Ready pods serve; a booting one is expected when its own lead time has passed, or else any moment now.
+
+    The lead times are from when a pod has a node, which may be long after its creation.
+    """
     ready = unschedulable = terminating = stuck = 0
     coming: list[float] = []
     for pod in now.pods:
@@ -45,10 +48,11 @@ def supply(now: Observation, *, lead_seconds: float, cold_lead_seconds: float, c
             terminating += 1
         else:
             lead = cold_lead_seconds if _pulls(pod, now.time, cold_pull_seconds) else lead_seconds
-            if now.time - pod.created_at > STUCK * lead:
+            begun = pod.created_at if pod.scheduled_at is None else pod.scheduled_at
+            if now.time - begun > STUCK * lead:
                 stuck += 1
             else:
-                coming.append(max(now.time, pod.created_at + lead))
+                coming.append(max(now.time, begun + lead))
     return Supply(ready, tuple(sorted(coming)), unschedulable, terminating, stuck)
 
 

@@ -30,8 +30,8 @@ from tests.stand_ins.floors import FloorsStandIn
 
 NOW = START
 DAY = 86_400.0
-LEARNT = LeadTime((Start("uid-1", NOW - 9 * DAY, 70.0, None),), frozenset({"uid-1"}))
-LEARNT_SINCE = LeadTime((Start("uid-2", NOW - DAY, 80.0, None),), frozenset({"uid-2"}))
+LEARNT = LeadTime((Start("uid-1", NOW - 9 * DAY, 70.0, None, None),), frozenset({"uid-1"}))
+LEARNT_SINCE = LeadTime((Start("uid-2", NOW - DAY, 80.0, None, None),), frozenset({"uid-2"}))
 BUDGET = {"name": "inference", "maxGpus": 8}
 
 

@@ -7,13 +7,15 @@ from policies.scaling.observation import Observation, Pod, PodStage
 from policies.scaling.supply import supply
 
 
-def started(name: str, created: float, seconds: float, *, pull: float = 2.0, restarts: int = 0) -> Pod:
+def started(
+    name: str, created: float, seconds: float, *, wait: float = 1.0, pull: float = 2.0, restarts: int = 0
+) -> Pod:
     return Pod(
         name,
         PodStage.READY,
         created,
-        scheduled_at=created + 1,
-        started_at=created + 1 + pull,
+        scheduled_at=created + wait,
+        started_at=created + wait + pull,
         ready_at=created + seconds,
         uid=name,
         restarts=restarts,
@@ -55,9 +57,33 @@ def test_cold_and_warm_nodes_are_kept_apart() -> None:
     warm = [started(f"w{i}", i, 100.0) for i in range(5)]
     cold = [started(f"c{i}", i, 300.0, pull=150.0) for i in range(5)]
     lead = LeadTime().then([*warm, *cold])
-    assert learnt(lead, cold=False) == 100.0
-    assert learnt(lead, cold=True) == 300.0
+    assert learnt(lead, cold=False) == 99.0, "from the node on, not from the creation"
+    assert learnt(lead, cold=True) == 299.0
     assert learnt(lead) == 300.0
+
+
+def test_an_hour_without_gpus_is_one_event_however_many_wait() -> None:
+    usual = [started(f"u{i}", i * 1000.0, 100.0) for i in range(12)]
+    waited = [started(f"w{i}", 20_000.0 + 60 * i, 4000.0 - 60 * i, wait=3900.0 - 60 * i) for i in range(40)]
+    lead = LeadTime().then(usual).then([*usual, *waited])
+    assert [start.total_seconds for start in lead.starts] == [*[100.0] * 12, 4000.0]
+    assert learnt(lead) == 100.0
+    again = lead.then([started("x", 40_000.0, 2000.0, wait=1900.0)]).then([started("y", 60_000.0, 2000.0, wait=1900.0)])
+    assert learnt(again) == 2000.0, "what happens again and again is what starts take"
+
+
+def test_nodes_that_are_added_for_a_while_are_part_of_every_start() -> None:
+    pods = [started(f"n{i}", i * 1000.0, 300.0, wait=120.0) for i in range(5)]
+    together = [started(f"t{i}", 9000.0, 300.0, wait=120.0) for i in range(5)]
+    lead = LeadTime().then(pods).then([*pods, *together])
+    assert len(lead.starts) == 10, "a wait that is shorter than a boot is no event"
+    assert learnt(lead) == 300.0
+    assert learnt(lead, cold=False) == 180.0
+
+
+def test_the_first_starts_all_count_or_a_fleet_on_new_nodes_would_be_believed_late() -> None:
+    lead = LeadTime().then([started(f"n{i}", 0.0, 400.0, wait=300.0) for i in range(3)])
+    assert learnt(lead) == 400.0
 
 
 @pytest.mark.parametrize(
@@ -76,6 +102,7 @@ def test_each_booting_pod_is_expected_at_its_own_time() -> None:
             Pod("half", PodStage.STARTING, 950.0, 951.0, 953.0),
             Pod("pulling", PodStage.SCHEDULED, 960.0, 961.0),
             Pod("late", PodStage.STARTING, 850.0, 851.0, 853.0),
+            Pod("waited", PodStage.STARTING, 100.0, 930.0, 932.0),
             Pod("hung", PodStage.STARTING, 100.0, 101.0, 103.0),
             Pod("nowhere", PodStage.UNSCHEDULABLE, 900.0),
             Pod("leaving", PodStage.TERMINATING, 0.0),
@@ -83,7 +110,7 @@ def test_each_booting_pod_is_expected_at_its_own_time() -> None:
     )
     coming = supply(now, lead_seconds=100.0, cold_lead_seconds=300.0, cold_pull_seconds=15.0)
     assert (coming.ready, coming.unschedulable, coming.terminating, coming.stuck) == (1, 1, 1, 1)
-    # The late one is expected any moment, the warm one after 100 s, the one that pulls after 300 s.
-    assert coming.coming_at == (1000.0, 1050.0, 1260.0)
-    assert coming.replicas_at(1100.0) == 3
-    assert coming.replica_seconds(1000.0, 1100.0) == pytest.approx(100 + 100 + 50)
+    # The late one is expected any moment, the warm ones 100 s after they had a node, the one that pulls after 300 s.
+    assert coming.coming_at == (1000.0, 1030.0, 1051.0, 1261.0)
+    assert coming.replicas_at(1100.0) == 4
+    assert coming.replica_seconds(1000.0, 1100.0) == pytest.approx(100 + 100 + 70 + 49)

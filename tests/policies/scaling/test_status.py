@@ -47,7 +47,7 @@ def test_times_are_written_as_kubernetes_writes_them() -> None:
 
 
 finite = st.floats(0, 1e9)
-starts = st.builds(Start, st.text(max_size=8), finite, finite, st.none() | finite)
+starts = st.builds(Start, st.text(max_size=8), finite, finite, st.none() | finite, st.none() | finite)
 
 
 @given(st.lists(starts, max_size=24))
