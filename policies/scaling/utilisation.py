@@ -120,10 +120,12 @@ class Utilisation:
         requests = float(imagined.requests.sum()) + past_requests + prior_requests
         truth = _truth(imagined, times, periods, keep, PRIOR_LATE * prior_requests)
         allowed, unseen = 1.0 - attainment, prior_requests / requests
-        heard = _heard(imagined.late, EVENT_USE * USE * allowed * requests / truth)
-        shares = (heard.sum(axis=1) + past_late) * (truth / requests)
+        inevitable = float(imagined.late[0].sum() + past_late[0]) * truth / requests
+        aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
+        heard = _heard(imagined.late, EVENT_USE * aim * requests / truth)
+        helped = (heard.sum(axis=1) + past_late) * (truth / requests) - inevitable
         return Utilisation(
-            _chosen(shares, unseen, allowed, _prior(allowed, lead_ratio, mean_replicas, unseen)),
+            _chosen(helped, aim, unseen * USE * allowed, _prior(allowed, lead_ratio, mean_replicas, unseen)),
             past_late + heard[:, leaving].sum(axis=1),
             past_requests + float(imagined.requests[leaving].sum()),
             max(self.past_until, float(times[leaving].max(initial=0.0))),
@@ -176,13 +178,14 @@ def _prior(allowed: float, lead_ratio: float, mean_replicas: float, unseen: floa
     return one * min(PRIOR_WHOLE_MOST, 1.0 + PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
 
 
-def _chosen(shares: Array, unseen: float, allowed: float, middle: float) -> float:
-    """The fullest at which the lateness that can be helped, of `shares` (U,) and the prior, is what is aimed for."""
-    inevitable = float(shares[0])
-    aim = max(LEAST_USE * allowed, USE * allowed - inevitable)
-    helped = np.maximum.accumulate(shares - inevitable).tolist()
-    prior = [unseen * USE * allowed * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
-    logs = [log(max(1e-12, share + expected)) for share, expected in zip(helped, prior, strict=True)]
+def _chosen(helped: Array, aim: float, at_middle: float, middle: float) -> float:
+    """The fullest at which the lateness that can be helped, `helped` (U,) and the prior's, is what is aimed for.
+
+    The prior's is `at_middle` at the utilisation `middle`; all are shares of the requests.
+    """
+    prior = [at_middle * exp((u - middle) / PRIOR_WIDTH) for u in UTILISATIONS.tolist()]
+    rising = np.maximum.accumulate(helped).tolist()
+    logs = [log(max(1e-12, share + expected)) for share, expected in zip(rising, prior, strict=True)]
     return float(np.interp(log(aim), logs, UTILISATIONS))
 
 

@@ -99,6 +99,14 @@ def test_one_event_alone_does_not_empty_the_replicas_and_two_do() -> None:
     assert chosen(with_steps(615)).value == pytest.approx(once)  # at whatever minute it begins
 
 
+def test_of_what_little_is_aimed_for_beside_what_could_not_be_helped_one_event_is_heard_for_half_too() -> None:
+    """Or a crowd of five minutes, for most of which no fleet is large enough, empties the replicas for a day."""
+    crowd = with_steps(600)
+    crowd.late[0, 600:630] = 50.0
+    calm = chosen(day(rising_from(1.1))).value
+    assert 0.9 < chosen(crowd).value < calm
+
+
 def test_what_one_event_is_heard_for_is_remembered_no_louder() -> None:
     after = chosen(with_steps(600), leaving=ALL)
     calm = chosen(day(rising_from(1.1)), leaving=ALL)
