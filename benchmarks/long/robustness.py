@@ -1,19 +1,20 @@
 """What breaks forecasts: a day of ordinary traffic, then something that no day before has shown.
 
 Ours is told it beside two reactive laws, and scored from an hour before the event to three hours after, or all of the
-second day where nothing happens at one time. Every story is drawn several times. `make bench-robustness` writes the
-table into `docs/benchmarks.md`: shares of all requests within the objectives, and mean GPU-hours.
+second day where nothing happens at one time. What it leaves behind is told apart: the 23 hours after, where those are
+ordinary again. Every story is drawn several times. `make bench-robustness` writes both tables into
+`docs/benchmarks.md`: shares of all requests within the objectives, and mean GPU-hours.
 """
 
 from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, product
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -36,10 +37,15 @@ from simulations.traces import Trace
 BEGIN: Final = "<!-- robustness: written by make bench-robustness -->"
 END: Final = "<!-- end of robustness -->"
 
+AFTERWARDS_BEGIN: Final = "<!-- afterwards: written by make bench-robustness -->"
+AFTERWARDS_END: Final = "<!-- end of afterwards -->"
+
 HOUR: Final = 3600.0
 COLD_START_SECONDS: Final = 180.0
 EVENT: Final = DAY_SECONDS + 10 * HOUR
 BEFORE, AFTER = HOUR, 3 * HOUR
+AFTERWARDS: Final = (EVENT + 4 * HOUR, EVENT + 27 * HOUR)
+"""From when to when a story's day after is told."""
 DRAWS: Final = (5, 6, 7)
 """Seeds of the traffic: four hours of one draw lie up to half a percent beside those of another."""
 ATTAINMENT: Final = 0.99
@@ -152,26 +158,34 @@ class Story:
     around: Callable[[Policy[Any]], Policy[Any]] = lambda policy: policy
     all_day: bool = False
     """Nothing happens at one time."""
+    ends: bool = True
+    """The day after is an ordinary one."""
 
-    def trace(self, draw: int) -> Trace:
+    @property
+    def scored(self) -> tuple[float, float]:
+        """From when to when."""
+        return (DAY_SECONDS, 2 * DAY_SECONDS) if self.all_day else (EVENT - BEFORE, EVENT + AFTER)
+
+    def trace(self, draw: int, until: float) -> Trace:
         rng = np.random.default_rng(draw)
-        second = np.arange(round(2 * DAY_SECONDS if self.all_day else EVENT + AFTER), dtype=np.float64)
+        second = np.arange(round(until), dtype=np.float64)
         at = arrivals(np.maximum(0.0, self.rate(second)), GUST_SHAPE, rng)
         return conversations(self.what, at, rng, self.prompts).clipped(CLIP_PROMPT_TOKENS)
 
-    def told(self, draw: int) -> dict[str, Outcome]:
+    def told(self, draw: int, scored: tuple[float, float], policies: Sequence[str]) -> dict[str, Outcome]:
         """Under each policy."""
+        begin, until = scored
         scenario = Scenario(
-            self.trace(draw),
+            self.trace(draw, until),
             ENGINE,
             promised(ATTAINMENT),
             self.conditions,
             max_replicas=40,
             start_replicas=3,
-            score_from_seconds=DAY_SECONDS if self.all_day else EVENT - BEFORE,
+            score_from_seconds=begin,
         )
         found = {}
-        for candidate in candidates(POLICIES, scenario):
+        for candidate in candidates(policies, scenario):
             policy = candidate.policy
             assert not isinstance(policy, str)
             around = self.around(policy)
@@ -204,20 +218,28 @@ STORIES: Final = (
     Story("a flash crowd: four times for 5 minutes", _during(300, lambda at: 4 * ordinary(at))),
     Story("a dead hour", _during(HOUR, np.zeros_like)),
     Story("down to nothing for 10 minutes, and back", _during(600, np.zeros_like)),
-    Story("the clocks change: everything an hour early", lambda at: ordinary(at + HOUR * (at >= DAY_SECONDS))),
+    Story(
+        "the clocks change: everything an hour early", lambda at: ordinary(at + HOUR * (at >= DAY_SECONDS)), ends=False
+    ),
     Story(
         "yesterday poisoned: ten times the load at this hour",
         lambda at: ordinary(at) * np.where(within(at, EVENT - DAY_SECONDS, HOUR), 10.0, 1.0),
     ),
-    Story("30 % of samples missing", ordinary, replace(USUAL, scraping=Scraping(missed_share=0.3)), all_day=True),
+    Story(
+        "30 % of samples missing",
+        ordinary,
+        replace(USUAL, scraping=Scraping(missed_share=0.3)),
+        all_day=True,
+        ends=False,
+    ),
     Story("the metrics of one replica cannot be read", ordinary, around=ONE_UNREAD),
     Story("the same, twice the load meanwhile", TWICE, around=ONE_UNREAD),
     Story("Prometheus away for 30 minutes", ordinary, around=PROMETHEUS_AWAY),
     Story("the same, twice the load meanwhile", TWICE, around=PROMETHEUS_AWAY),
     Story("no GPUs to be had for an hour", ordinary, NO_GPUS),
     Story("the same, twice the load meanwhile", TWICE, NO_GPUS),
-    Story("cold starts of three times the length since midnight", ordinary, SLOW_STARTS, all_day=True),
-    Story("the same, then twice the load", TWICE, SLOW_STARTS),
+    Story("cold starts of three times the length since midnight", ordinary, SLOW_STARTS, all_day=True, ends=False),
+    Story("the same, then twice the load", TWICE, SLOW_STARTS, ends=False),
     Story(
         "a retry storm: five times for 10 minutes, clients ask three times again after 10 s",
         _during(600, lambda at: 5 * ordinary(at)),
@@ -227,39 +249,62 @@ STORIES: Final = (
         "a new version of the model, rolled out, on which a replica bears half",
         ordinary,
         replace(USUAL, rollout=Rollout(EVENT, ENGINE.slowed(HALVES))),
+        ends=False,
     ),
     Story(
         "the same, all replicas at once",
         ordinary,
         replace(USUAL, rollout=Rollout(EVENT, ENGINE.slowed(HALVES), max_surge=40)),
+        ends=False,
     ),
-    Story("prompts of three times the length", ordinary, prompts=lambda at: np.where(at >= EVENT, 3.0, 1.0)),
+    Story(
+        "prompts of three times the length", ordinary, prompts=lambda at: np.where(at >= EVENT, 3.0, 1.0), ends=False
+    ),
     Story(
         "two periods at once: a day and 80 minutes",
         lambda at: ordinary(at) * (1 + 0.5 * np.sin(2 * np.pi * at / 4800)),
         all_day=True,
+        ends=False,
     ),
-    Story("every day differs", _each_day_differs, all_day=True),
+    Story("every day differs", _each_day_differs, all_day=True, ends=False),
 )
 
 
 def main() -> None:
-    """Tell every story, and write the table into the page."""
+    """Tell every story, and write the tables into the page."""
     known = commit()
     lines = ["| story | " + " | ".join(POLICIES) + " | |", "|---" * (len(POLICIES) + 2) + "|"]
+    ours_and_hpa = POLICIES[:2]
+    after = ["| the day after | " + " | ".join(ours_and_hpa) + " |", "|---" * 3 + "|"]
     with ProcessPoolExecutor() as pool:
-        told = pool.map(_told, *zip(*product(range(len(STORIES)), DRAWS), strict=True))
-        for story in STORIES:
-            print(story.what, file=sys.stderr)
-            draws = list(islice(told, len(DRAWS)))
-            found = {policy: Outcome.mean([draw[policy] for draw in draws]) for policy in POLICIES}
-            cells = [f"{each.attainment:.2%}, {each.gpu_hours:.1f}" for each in found.values()]
-            lines.append(f"| {story.what} | " + " | ".join(cells) + f" | {_verdict(found)} |")
+        for story, found in _all_told(pool, STORIES, [each.scored for each in STORIES], POLICIES):
+            lines.append(f"| {story.what} | {_cells(found)} | {_verdict(found)} |")
+        ended = [story for story in STORIES if story.ends]
+        for story, found in _all_told(pool, ended, [AFTERWARDS] * len(ended), ours_and_hpa):
+            after.append(f"| {story.what} | {_cells(found)} |")
     print(written(BEGIN, END, lines, known))
+    print(written(AFTERWARDS_BEGIN, AFTERWARDS_END, after, known))
 
 
-def _told(story: int, draw: int) -> dict[str, Outcome]:
-    return STORIES[story].told(draw)
+def _all_told(
+    pool: ProcessPoolExecutor, stories: Sequence[Story], scored: Sequence[tuple[float, float]], policies: Sequence[str]
+) -> Iterator[tuple[Story, dict[str, Outcome]]]:
+    """Each with what came of it in the mean of its draws."""
+    places = [STORIES.index(story) for story in stories]
+    asked = [(place, draw, when, policies) for place, when in zip(places, scored, strict=True) for draw in DRAWS]
+    told = pool.map(_told, *zip(*asked, strict=True))
+    for story in stories:
+        print(story.what, file=sys.stderr)
+        draws = list(islice(told, len(DRAWS)))
+        yield story, {policy: Outcome.mean([draw[policy] for draw in draws]) for policy in policies}
+
+
+def _told(place: int, draw: int, scored: tuple[float, float], policies: Sequence[str]) -> dict[str, Outcome]:
+    return STORIES[place].told(draw, scored, policies)
+
+
+def _cells(found: Mapping[str, Outcome]) -> str:
+    return " | ".join(f"{each.attainment:.2%}, {each.gpu_hours:.1f}" for each in found.values())
 
 
 def _verdict(found: Mapping[str, Outcome]) -> str:
