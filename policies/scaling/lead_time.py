@@ -61,8 +61,8 @@ class LeadTime:
         new = [start for pod in pods if (start := _start_of(pod)) is not None and start.uid not in self.seen]
         here = frozenset(pod.uid or pod.name for pod in pods)
         seen = (self.seen & here) | frozenset(start.uid for start in new)
-        # The order of pods in an answer means nothing; that of their creation does.
         starts = self.starts
+        # The order of pods in an answer means nothing; that of their creation does.
         for start in sorted(new, key=lambda start: (start.created_at, start.uid)):
             starts = _with(starts, start)
         return LeadTime(starts[-KEPT:], seen)
