@@ -14,6 +14,7 @@ from typing import Final
 from benchmarks.parts.compared import Record, as_cell, compared
 from benchmarks.parts.days import HOURS, OTHERWISE, REASONING, RECORDED, USUAL, Days, Served
 from benchmarks.parts.page import commit, written
+from simulations.model.cold_start import Constant, Sampled, WarmAndColdNodes
 from simulations.traces import TraceError
 
 BEGIN: Final = "<!-- breadth: written by make bench-breadth -->"
@@ -24,6 +25,9 @@ COLD_START_SECONDS: Final = 180.0
 MID, LARGE, _ = RECORDED
 CONVERSATIONS, _ = HOURS
 ALL: Final = (MID, LARGE, REASONING)
+UNEVEN_STARTS: Final = Sampled((60, 90, 120, 150, 180, 180, 200, 240, 300, 600))
+WARM_AND_COLD: Final = WarmAndColdNodes(Constant(60), Constant(300), warm_nodes=4, kept_seconds=900)
+"""Four nodes have the weights from the first; each that a replica left is kept for a quarter of an hour."""
 
 WAYS: Final[tuple[tuple[str, Served, tuple[Days, ...]], ...]] = (
     ("as everywhere: Llama-2-7B on an A40, 99 %, tick 15 s, at most 24", USUAL, (*ALL, CONVERSATIONS)),
@@ -35,6 +39,8 @@ WAYS: Final[tuple[tuple[str, Served, tuple[Days, ...]], ...]] = (
     ("tick 5 s", Served(tick_seconds=5), ALL),
     ("tick 30 s", Served(tick_seconds=30), ALL),
     ("a third of the traffic, at most 8", Served(traffic=1 / 3), ALL),
+    ("starts of 60 to 600 s, 212 in the mean", Served(cold_start=UNEVEN_STARTS), ALL),
+    ("starts of 60 s on nodes that have the weights, of 300 s on new ones", Served(cold_start=WARM_AND_COLD), ALL),
     ("21 times the traffic, at most 500", Served(traffic=500 / 24), (CONVERSATIONS,)),
 )
 

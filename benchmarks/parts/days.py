@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.parts.made import arrivals
 from policies.scaling.resource import Objectives
 from simulations.laboratory.scenario import Scenario
-from simulations.model.cold_start import Constant
+from simulations.model.cold_start import ColdStart, Constant
 from simulations.model.conditions import Conditions
 from simulations.model.engine import shipped_engine
 from simulations.traces import Trace, read, shipped_trace
@@ -43,6 +43,8 @@ class Served:
     tick_seconds: float = 15.0
     traffic: float = 1.0
     """In multiples of what was recorded; the most replicas go with it."""
+    cold_start: ColdStart | None = None
+    """In place of one that is the same for every replica."""
 
 
 USUAL: Final = Served()
@@ -82,7 +84,7 @@ class Days:
             trace if served.traffic == 1 else scaled(trace, served.traffic),
             shipped_engine(served.engine),
             promised(served.attainment),
-            Conditions(cold_start=Constant(cold_start_seconds)),
+            Conditions(cold_start=served.cold_start or Constant(cold_start_seconds)),
             max_replicas=max(1, round(self.max_replicas * served.traffic)),
             start_replicas=max(1, round(self.start_replicas * served.traffic)),
             tick_seconds=served.tick_seconds,
