@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cluster.quantities import FACTORS
 from policies.placement.demand import Container, SeenPod
 from policies.placement.device_annotations import KOORDINATOR_ALLOCATED, held_by_koordinator
 from policies.placement.nodes import READ_LABELS
@@ -30,8 +31,6 @@ TOUCHED: Final = "preheat.dev/judged-anew-at"
 """On a pod that waits: when its verdict last turned for the better, which nothing else would tell the scheduler."""
 
 _QUANTITY = re.compile(r"([+-]?\d{1,15})(?:[eE]\+?(\d)|(|k|M|G|T|Ki|Mi|Gi|Ti))")
-_DECIMAL: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_FACTORS: Final = {**_DECIMAL, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 class UnreadableObjectError(ValueError):
@@ -202,7 +201,7 @@ def count_of(quantity: Any, where: str) -> int:
     if read is None:
         raise UnreadableObjectError(f"{where} is {quantity!r}: it must be a whole number of devices")
     whole, exponent, suffix = read.groups()
-    return int(whole) * (10 ** int(exponent) if exponent else _FACTORS[suffix])
+    return int(whole) * (10 ** int(exponent) if exponent else FACTORS[suffix])
 
 
 def _condition(status: Json, kind: str) -> Json:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from cluster.quantities import FACTORS
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -21,8 +23,7 @@ class Fields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
-_SUFFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+_SUFFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, **FACTORS}
 
 
 def _quantity(value: Any) -> float:
@@ -30,7 +31,7 @@ def _quantity(value: Any) -> float:
     found = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(Ki|Mi|Gi|Ti|[numkMGT]?)", str(value).strip())
     if found is None or isinstance(value, bool):
         raise ValueError('it must be a quantity such as 60, "0.8" or 500m')
-    quantity = float(found[1]) * {**_SUFFIXES, **_BINARY}[found[2]]
+    quantity = float(found[1]) * _SUFFIXES[found[2]]
     if math.isinf(quantity):
         raise ValueError("it must be a quantity that 64 bits hold")
     return quantity
