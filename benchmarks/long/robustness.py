@@ -44,7 +44,7 @@ HOUR: Final = 3600.0
 COLD_START_SECONDS: Final = 180.0
 EVENT: Final = DAY_SECONDS + 10 * HOUR
 BEFORE, AFTER = HOUR, 3 * HOUR
-AFTERWARDS: Final = (EVENT + 4 * HOUR, EVENT + 27 * HOUR)
+AFTERWARDS: Final = (EVENT + AFTER + HOUR, EVENT + AFTER + DAY_SECONDS)
 """From when to when a story's day after is told."""
 DRAWS: Final = (5, 6, 7)
 """Seeds of the traffic: four hours of one draw lie up to half a percent beside those of another."""
@@ -277,21 +277,23 @@ def main() -> None:
     ours_and_hpa = POLICIES[:2]
     after = ["| the day after | " + " | ".join(ours_and_hpa) + " |", "|---" * 3 + "|"]
     with ProcessPoolExecutor() as pool:
-        for story, found in _all_told(pool, STORIES, [each.scored for each in STORIES], POLICIES):
+        for story, found in _all_told(pool, STORIES, POLICIES):
             lines.append(f"| {story.what} | {_cells(found)} | {_verdict(found)} |")
         ended = [story for story in STORIES if story.ends]
-        for story, found in _all_told(pool, ended, [AFTERWARDS] * len(ended), ours_and_hpa):
+        for story, found in _all_told(pool, ended, ours_and_hpa, AFTERWARDS):
             after.append(f"| {story.what} | {_cells(found)} |")
     print(written(BEGIN, END, lines, known))
     print(written(AFTERWARDS_BEGIN, AFTERWARDS_END, after, known))
 
 
 def _all_told(
-    pool: ProcessPoolExecutor, stories: Sequence[Story], scored: Sequence[tuple[float, float]], policies: Sequence[str]
+    pool: ProcessPoolExecutor,
+    stories: Sequence[Story],
+    policies: Sequence[str],
+    scored: tuple[float, float] | None = None,
 ) -> Iterator[tuple[Story, dict[str, Outcome]]]:
-    """Each with what came of it in the mean of its draws."""
-    places = [STORIES.index(story) for story in stories]
-    asked = [(place, draw, when, policies) for place, when in zip(places, scored, strict=True) for draw in DRAWS]
+    """Each with what came of it in the mean of its draws, at its own time or at the one that is given."""
+    asked = [(STORIES.index(story), draw, scored or story.scored, policies) for story in stories for draw in DRAWS]
     told = pool.map(_told, *zip(*asked, strict=True))
     for story in stories:
         print(story.what, file=sys.stderr)

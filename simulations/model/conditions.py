@@ -83,8 +83,9 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A time in which the cluster has no GPU to spare: replicas created meanwhile wait for its end, and so does one
-    that would take the place of another that goes.
+    """A time in which the cluster has no GPU to spare.
+
+    Whoever is created meanwhile waits for its end, also one who would take the place of another that goes.
     """
 
     at_seconds: float
@@ -105,6 +106,7 @@ class Conditions:
     replica_slots: int | None = None
     """How many replicas the cluster's free GPUs hold; None: as many as are asked for."""
     shortage: Shortage | None = None
+    """None: GPUs are to be had throughout, as far as `replica_slots` goes."""
     grace_seconds: float | None = None
     """A removed replica that still answers after so long is killed, and what it held begins anew elsewhere, with
     its first token yet to come.
