@@ -31,6 +31,7 @@ TIME, WANTED, NEEDED = range(3)
 """Of a turn, as its wish is kept."""
 SHORT: Final = 0.9
 """Of the replicas that should be there, fewer ready are too few: among many one always boots or fails."""
+BOOTING: Final = (PodStage.CREATED, PodStage.SCHEDULED, PodStage.STARTING)
 IN_FLIGHT_SECONDS, DONE = 1, 2
 """Of a turn, as what was done is kept: after its time Σ of how long requests were in flight since the one before, then
 by the columns of a `Series` what was done since."""
@@ -264,7 +265,7 @@ class History:
         load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.ttft_objective_seconds
         # Where buckets leave it open who was late, half of them were.
         late = (1.0 - (share.low + share.high) / 2) * done.first_tokens
-        short = ready < SHORT * self._promised(observation.time, policy)
+        short = ready < SHORT * self._promised(observation, policy)
         return replace(
             self,
             lateness=self.lateness.then(
@@ -277,11 +278,20 @@ class History:
             utilisation=self.utilisation.with_late(None if short else late),
         )
 
-    def _promised(self, now: float, policy: ScalingPolicy) -> float:
-        """Replicas that are ready now if what was wished for comes: the fewest wished of late."""
-        since = now - (self.forecast.horizon_seconds if self.forecast else 0.0) - 2 * policy.fine_step_seconds
+    def _promised(self, observation: Observation, policy: ScalingPolicy) -> float:
+        """Replicas that are ready now if what was wished for comes: the fewest wished of late.
+
+        Less those that were lost and are being replaced: where that happens, wishes are to reckon with it.
+        """
+        since = observation.time - (self.forecast.horizon_seconds if self.forecast else 0.0)
+        since -= 2 * policy.fine_step_seconds
         wished = self.ticks[self.ticks[:, TIME] >= since, WANTED]
-        return float(wished.min(initial=policy.max_replicas))
+        promised = float(wished.min(initial=policy.max_replicas))
+        if observation.rolling:
+            return promised
+        booting = sum(pod.stage in BOOTING and pod.created_at >= since for pod in observation.pods)
+        wished_since = max(0.0, observation.desired - promised)
+        return promised - max(0.0, booting - wished_since)
 
     def _with_limits(self, observation: Observation) -> History:
         samples = observation.ready_samples

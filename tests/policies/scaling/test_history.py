@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from random import Random
 
@@ -15,7 +16,7 @@ from policies.scaling.policy import ScalingPolicy, decide
 from policies.scaling.resource import Spec
 from policies.scaling.series import ARRIVALS, Series
 from policies.scaling.utilisation import LATE, UNTIL
-from tests.policies.scaling.story import Story, policy
+from tests.policies.scaling.story import Server, Story, policy
 
 TICK, HOUR, DAY = 15.0, 3600.0, 86_400.0
 
@@ -177,6 +178,18 @@ def test_a_fleet_that_gets_what_it_wishes_for_is_held_to_it() -> None:
     late = story.history.utilisation.periods[:, LATE]
     assert len(late) > 40
     assert not np.isnan(late).any()
+
+
+@pytest.mark.parametrize("boots", [pytest.param(True, id="replaced"), pytest.param(False, id="without-a-node")])
+def test_who_was_late_for_replicas_that_are_lost_counts_where_others_come_in_their_place(boots: bool) -> None:
+    story = Story(lambda _: 5.0, policy(), start=4, slots=4 if boots else 3).tell(HOUR)
+    for lost in range(6):
+        story.servers.pop(0)
+        story.servers.append(Server(f"next-{lost}", story.now, story.now + 180.0 if boots else math.inf))
+        story.tell(HOUR / 2)
+    late = story.history.utilisation.periods[:, LATE]
+    assert len(late) > 40
+    assert np.isnan(late).any() == (not boots)
 
 
 @pytest.mark.parametrize("window_seconds", [3_600.0, 5_400.0])
