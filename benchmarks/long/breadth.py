@@ -41,6 +41,7 @@ WAYS: Final[tuple[tuple[str, Served, tuple[Days, ...]], ...]] = (
     ("a third of the traffic, at most 8", Served(traffic=1 / 3), ALL),
     ("starts of 60 to 600 s, 212 in the mean", Served(cold_start=UNEVEN_STARTS), ALL),
     ("starts of 60 s on nodes that have the weights, of 300 s on new ones", Served(cold_start=WARM_AND_COLD), ALL),
+    ("each replica lost once in five hours, without notice", Served(spot_losses_per_hour=0.2), ALL),
     ("21 times the traffic, at most 500", Served(traffic=500 / 24), (CONVERSATIONS,)),
 )
 

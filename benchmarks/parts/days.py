@@ -45,6 +45,8 @@ class Served:
     """In multiples of what was recorded; the most replicas go with it."""
     cold_start: ColdStart | None = None
     """In place of one that is the same for every replica."""
+    spot_losses_per_hour: float = 0.0
+    """Of a replica's life."""
 
 
 USUAL: Final = Served()
@@ -84,7 +86,10 @@ class Days:
             trace if served.traffic == 1 else scaled(trace, served.traffic),
             shipped_engine(served.engine),
             promised(served.attainment),
-            Conditions(cold_start=served.cold_start or Constant(cold_start_seconds)),
+            Conditions(
+                cold_start=served.cold_start or Constant(cold_start_seconds),
+                spot_losses_per_hour=served.spot_losses_per_hour,
+            ),
             max_replicas=max(1, round(self.max_replicas * served.traffic)),
             start_replicas=max(1, round(self.start_replicas * served.traffic)),
             tick_seconds=served.tick_seconds,
