@@ -26,6 +26,9 @@ FEWEST_ERRORS = 5
 FEWEST_FOR_SKILL = 30
 """Compared, before another view is believed in the present level's place: one a minute, and neighbours share most of
 their minutes, so that half an hour tells as much as half a dozen."""
+FILLING_BINS = 2
+"""Fine bins at the beginning of a past from which no forecast is compared: requests have come whose work is yet to be
+done, and that it rises then is no error of a forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def fit(
 ) -> ForecastFit | None:
     """Back-test every view over the fine bins; None while there is too little past. The first view is the fallback."""
     came = past.came(horizon_seconds, smooth_seconds)
+    came[:FILLING_BINS] = np.nan
     mean = float(np.nanmean(came)) if np.any(~np.isnan(came)) else 0.0
     if mean <= 0:
         return None

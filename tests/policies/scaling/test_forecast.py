@@ -197,3 +197,12 @@ def test_another_view_is_believed_only_once_it_was_often_compared() -> None:
     long, later = past(lambda at: 2.0 + at / 600, 120 / 1440)
     assert fitted(short, soon).view == 0
     assert fitted(long, later).view != 0
+
+
+def test_that_a_fleet_fills_up_at_first_is_no_error_of_its_forecasts() -> None:
+    filling, now = past(lambda at: 1.0 if at < 60 else 5.0, 20 / 1440)
+    steady, _ = past(lambda _: 5.0, 20 / 1440)
+    assert fitted(filling, now).error == pytest.approx(fitted(steady, now).error)
+    # What rises later is.
+    rising, _ = past(lambda at: 1.0 if at < 180 else 5.0, 20 / 1440)
+    assert fitted(rising, now).error > 2 * fitted(steady, now).error
