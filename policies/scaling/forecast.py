@@ -19,8 +19,8 @@ from policies.scaling.forecasters.views import Past, View
 
 PRIOR_ERROR = 0.2
 """Quantile of the error before there is a past to measure it on: three in four hours of chat traffic stay below."""
-PRIOR_ERRORS = 30
-"""What it weighs, in forecasts compared with what came."""
+PRIOR_ERRORS = 15
+"""What it weighs, in forecasts compared with what came: three that share none of their minutes."""
 FEWEST_ERRORS = 5
 """Compared, before a quantile is taken from them."""
 FEWEST_FOR_SKILL = 30

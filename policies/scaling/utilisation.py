@@ -32,7 +32,7 @@ LEAST_USE: Final = 0.2
 """To aim for at least, whatever could not be helped: beyond that, emptier fleets buy nothing."""
 PRIOR_UTILISATION: Final = 1.15
 """Where a replica takes three minutes to start, the objective allows 1 % of misses and replicas are many."""
-PRIOR_UNSEEN: Final = 0.2
+PRIOR_UNSEEN: Final = 0.17
 """Taken off while nothing was seen of the traffic, and less by the square of what the prior weighs: of a first hour it
 is not even known how well it can be foreseen, of a first half day it is."""
 PRIOR_PER_DOUBLING: Final = 0.12
@@ -44,7 +44,8 @@ whether a stricter one can be kept at all."""
 PRIOR_LIMITS: Final = (0.7, 1.2)
 """A start that takes no time at all does not make a replica bear more than it can."""
 PRIOR_WHOLE: Final = 0.1
-"""Of a replica: what rounding up leaves free, as far as it may be counted on. Where few are enough that is much."""
+"""Of a replica: what rounding up leaves free, as far as it may be counted on. Where few are enough that is much; of a
+first hour it is not known, for the load may grow beyond the last of them at any time."""
 PRIOR_WHOLE_MOST: Final = 1.3
 """What fleets of one replica and less may be fuller for it, as a factor."""
 PRIOR_WIDTH: Final = 0.15
@@ -175,7 +176,8 @@ def _prior(allowed: float, lead_ratio: float, mean_replicas: float, unseen: floa
     by_lead = -PRIOR_PER_DOUBLING * log2(lead_ratio)
     by_misses = PRIOR_PER_MISSES * log(allowed / PRIOR_ALLOWED)
     one = min(fullest, max(emptiest, PRIOR_UTILISATION - PRIOR_UNSEEN * unseen**2 + by_lead + by_misses))
-    return one * min(PRIOR_WHOLE_MOST, 1.0 + PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
+    whole = min(PRIOR_WHOLE_MOST - 1.0, PRIOR_WHOLE / max(mean_replicas, PRIOR_WHOLE))
+    return one * (1.0 + whole * (1.0 - unseen**2))
 
 
 def _chosen(helped: Array, aim: float, at_middle: float, middle: float) -> float:

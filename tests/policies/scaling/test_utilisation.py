@@ -118,7 +118,7 @@ def test_without_a_past_the_prior_speaks_and_a_longer_start_makes_it_careful() -
     nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
     ratios = (0.001, 0.5, 1.0, 2.0, 1000.0)
     value = {ratio: chosen(nothing, prior_requests=1e5, lead_ratio=ratio).value for ratio in ratios}
-    assert value == pytest.approx({0.001: 1.2, 0.5: 1.07, 1.0: 0.95, 2.0: 0.83, 1000.0: 0.7})
+    assert value == pytest.approx({0.001: 1.2, 0.5: 1.1, 1.0: 0.98, 2.0: 0.86, 1000.0: 0.7})
 
 
 def test_the_more_was_seen_the_less_careful_the_prior_is() -> None:
@@ -128,10 +128,21 @@ def test_the_more_was_seen_the_less_careful_the_prior_is() -> None:
     assert values[-1] > 0.95
 
 
-def test_without_a_past_few_replicas_are_fuller_and_a_strict_objective_emptier() -> None:
+def test_few_replicas_are_planned_fuller_as_far_as_their_traffic_was_seen() -> None:
     nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
-    few = {many: chosen(nothing, prior_requests=1e5, mean_replicas=many).value for many in (0.01, 0.5, 2.0)}
-    assert few == pytest.approx({0.01: 1.3 * 0.95, 0.5: 1.2 * 0.95, 2.0: 1.05 * 0.95})
+    assert chosen(nothing, prior_requests=1e5, mean_replicas=0.5).value == chosen(nothing, prior_requests=1e5).value
+    calm = day(np.zeros(len(UTILISATIONS)))
+    as_much = float(calm.requests.sum())
+    few = {
+        many: chosen(calm, prior_requests=as_much, mean_replicas=many).value - 0.15 * np.log(2)
+        for many in (0.01, 0.5, 2.0, 1e9)
+    }
+    ratios = {many: value / few[1e9] for many, value in few.items()}
+    assert ratios == pytest.approx({0.01: 1.225, 0.5: 1.15, 2.0: 1.0375, 1e9: 1.0})
+
+
+def test_without_a_past_a_strict_objective_runs_emptier() -> None:
+    nothing = Imagined(np.zeros((len(UTILISATIONS), BINS)), np.zeros(BINS))
     strict = {share: chosen(nothing, prior_requests=1e5, attainment=share).value for share in (0.95, 0.99, 0.999)}
     assert strict[0.99] - strict[0.999] == pytest.approx(0.08 * np.log(10))
     assert strict[0.95] - strict[0.99] == pytest.approx(0.08 * np.log(5))
