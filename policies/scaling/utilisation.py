@@ -59,8 +59,9 @@ EVENT_USE: Final = 0.5
 MOST_LATE: Final = 0.5
 """Share of the requests between two refits that the ratio counts as late at most, real and imagined: a step that nobody
 foresaw, with all late for minutes, tells little of how well ordinary days are imagined."""
-TRUTH: Final = (0.25, 2.0)
-"""How far that ratio is believed."""
+TRUTH: Final = (0.05, 2.0)
+"""How far that ratio is believed: more readily that what is imagined does not come true, as where a cache of long
+answers fills up for minutes before anybody waits, than that all of it is worse."""
 UNTIL, LATE, VALUE = 0, 1, 2
 """Of a period between two refits."""
 ROUNDING_SECONDS: Final = 1e-6
