@@ -65,7 +65,7 @@ def status_after(
         attainment=_percent(attained) if attained else before.attainment,
         reason=decision.binding.value if decision and ready.status == "True" else ready.reason,
         last_decisions=_decisions(before.last_decisions, turn, moment(now)),
-        learnt=_learnt(before.learnt, turn.history, decision, policy),
+        learnt=_learnt(before.learnt, turn.history, decision),
         shadow_hours=_shadow_hours(before, decision, resource, policy, now),
         conditions=conditions_after(before.conditions, judged, moment(now), generation),
     )
@@ -234,12 +234,10 @@ def _shadow_hours(
     return hours_after(before.shadow_hours, decision, policy.tick_seconds, now) if decision else before.shadow_hours
 
 
-def _learnt(before: Learnt | None, history: History, decision: Decision | None, policy: ScalingPolicy) -> Learnt:
+def _learnt(before: Learnt | None, history: History, decision: Decision | None) -> Learnt:
     lead = None
     if len(history.lead_time.starts) >= FEWEST:
-        lead = history.lead_time.seconds(
-            configured_seconds=None, prior_seconds=0.0, cold_pull_seconds=policy.cold_pull_seconds
-        )
+        lead = history.lead_time.seconds(0.0)
     capacity = decision.capacity if decision else before.capacity_requests_per_second if before else None
     learnt = learnt_of(history, lead, capacity)
     if learnt.step_time is None and before is not None:  # of a predecessor, until we have our own

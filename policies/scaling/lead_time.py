@@ -67,22 +67,19 @@ class LeadTime:
             starts = _with(starts, start)
         return LeadTime(starts[-KEPT:], seen)
 
-    def seconds(
-        self,
-        *,
-        configured_seconds: float | None,
-        prior_seconds: float,
-        cold_pull_seconds: float,
-        cold: bool | None = None,
-    ) -> float:
-        """P90 from created to ready; where `cold` says on which nodes, from when they have one.
+    def seconds(self, unmeasured_seconds: float) -> float:
+        """P90 from created to ready; `unmeasured_seconds` until enough starts were seen."""
+        if len(self.starts) < FEWEST:
+            return unmeasured_seconds
+        return _p90([start.total_seconds for start in self.starts])
 
-        Of such nodes alone, if enough starts on them were seen.
+    def boot_seconds(self, unmeasured_seconds: float, *, cold: bool, cold_pull_seconds: float) -> float:
+        """P90 from when a pod has its node: of those that pulled their image there, or that need not.
+
+        Of all, where too few of that kind were seen.
         """
         if len(self.starts) < FEWEST:
-            return prior_seconds if configured_seconds is None else configured_seconds
-        if cold is None:
-            return _p90([start.total_seconds for start in self.starts])
+            return unmeasured_seconds
         alike = [
             start.boot_seconds
             for start in self.starts

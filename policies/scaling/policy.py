@@ -19,7 +19,7 @@ from policies.scaling.demand import Activity
 from policies.scaling.forecast import foresee
 from policies.scaling.forecasters.views import Past
 from policies.scaling.history import NEEDED, TIME, History, is_measure, row_of
-from policies.scaling.lead_time import LeadTime, prior_seconds
+from policies.scaling.lead_time import prior_seconds
 from policies.scaling.observation import Observation, PodStage
 from policies.scaling.sentences import told
 from policies.scaling.series import ARRIVALS, SECONDS
@@ -60,12 +60,13 @@ def judge(now: Observation, done: Activity | None, history: History, policy: Sca
     """`decide`, by those who have reckoned already what was done since the last turn."""
     shown, now = now, history.seen(now, policy)
     lead_time = history.lead_time.then(now.pods)
-    lead = _lead_seconds(lead_time, now, policy)
+    unmeasured = _unmeasured_lead_seconds(now, policy)
+    lead = lead_time.seconds(unmeasured)
     horizon = lead + policy.tick_seconds + policy.actuation_seconds + _sample_age(now)
     coming = supply(
         now,
-        lead_seconds=_lead_seconds(lead_time, now, policy, cold=False),
-        cold_lead_seconds=_lead_seconds(lead_time, now, policy, cold=True),
+        lead_seconds=lead_time.boot_seconds(unmeasured, cold=False, cold_pull_seconds=policy.cold_pull_seconds),
+        cold_lead_seconds=lead_time.boot_seconds(unmeasured, cold=True, cold_pull_seconds=policy.cold_pull_seconds),
         cold_pull_seconds=policy.cold_pull_seconds,
     )
     capacity = history.capacity(policy)
@@ -120,16 +121,14 @@ def _with_calendar(policy: ScalingPolicy, now: float, horizon_seconds: float) ->
     return replace(policy, min_replicas=floor) if floor > policy.min_replicas else policy
 
 
-def _lead_seconds(lead_time: LeadTime, now: Observation, policy: ScalingPolicy, cold: bool | None = None) -> float:
-    return lead_time.seconds(
-        configured_seconds=policy.cold_start_seconds,
-        prior_seconds=prior_seconds(
-            now.model_name,
-            base_seconds=policy.prior_lead_base_seconds,
-            seconds_per_billion=policy.prior_lead_per_billion_seconds,
-        ),
-        cold_pull_seconds=policy.cold_pull_seconds,
-        cold=cold,
+def _unmeasured_lead_seconds(now: Observation, policy: ScalingPolicy) -> float:
+    """What is believed of a start before any were seen."""
+    if policy.cold_start_seconds is not None:
+        return policy.cold_start_seconds
+    return prior_seconds(
+        now.model_name,
+        base_seconds=policy.prior_lead_base_seconds,
+        seconds_per_billion=policy.prior_lead_per_billion_seconds,
     )
 
 

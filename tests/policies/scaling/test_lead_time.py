@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from policies.scaling.history import History
 from policies.scaling.lead_time import KEPT, LeadTime, prior_seconds
 from policies.scaling.observation import Observation, Pod, PodStage
+from policies.scaling.policy import decide
 from policies.scaling.supply import supply
+from tests.policies.scaling.story import policy
 
 
 def started(
@@ -22,15 +25,26 @@ def started(
     )
 
 
-def learnt(lead: LeadTime, *, configured: float | None = 120.0, cold: bool | None = None) -> float:
-    return lead.seconds(configured_seconds=configured, prior_seconds=76.0, cold_pull_seconds=15.0, cold=cold)
+def learnt(lead: LeadTime, *, cold: bool | None = None) -> float:
+    """From its creation, or where `cold` says on which nodes, from its node on."""
+    if cold is None:
+        return lead.seconds(120.0)
+    return lead.boot_seconds(120.0, cold=cold, cold_pull_seconds=15.0)
 
 
-def test_what_was_configured_holds_until_three_starts_were_measured() -> None:
+def test_what_was_told_holds_until_three_starts_were_measured() -> None:
     lead = LeadTime().then([started("a", 0, 200), started("b", 0, 210)])
-    assert learnt(lead) == 120.0
-    assert learnt(lead, configured=None) == 76.0
+    assert learnt(lead) == learnt(lead, cold=True) == 120.0
     assert learnt(lead.then([started("c", 0, 220)])) == 220.0
+
+
+@pytest.mark.parametrize(("configured", "seconds"), [(120.0, 120.0), (None, 200.0)])
+def test_before_any_start_the_configured_one_is_believed_or_a_guess_from_the_size(
+    configured: float | None, seconds: float
+) -> None:
+    told = policy(cold_start_seconds=configured)
+    decision = decide(Observation(0.0, 1, (), model_name="Llama-3.3-70B-Instruct"), History(), told)
+    assert decision.horizon_seconds == seconds + told.tick_seconds + told.actuation_seconds
 
 
 def test_the_lead_time_is_the_p90_of_recent_starts() -> None:
