@@ -429,26 +429,19 @@ def test_no_decision_depends_on_the_order_of_pods(seed: int) -> None:
     assert [d.sentence for d in other.decisions] == [d.sentence for d in told.decisions]
 
 
-@pytest.mark.parametrize(
-    "load",
-    [
-        pytest.param(steps((0, 3.0), (1, 10.0), (2, 2.0)), id="steps"),
-        pytest.param(steps((0, 3.0), (1, 13.0), (2, 2.0)), id="high-steps"),
-        pytest.param(wave(2.0, 13.0, 4.0), id="wave"),
-    ],
-)
+@pytest.mark.parametrize("load", [steps((0, 3.0), (1, 10.0), (2, 2.0)), wave(2.0, 13.0, 4.0)], ids=["steps", "wave"])
 def test_the_tick_changes_neither_peaks_nor_cost(load: Callable[[float], float]) -> None:
     # From a settled fleet: how a fleet fills from nothing teaches more of its capacity, the oftener it is looked at.
+    # And to no peak on the edge of a whole number, as 11 and 12 requests/s have it: there a tick tips the rounding.
     told = {
         tick: Story(load, policy(tick_seconds=tick), start=2).settled().tell(3 * HOUR) for tick in (5.0, 15.0, 30.0)
     }
     peaks = {tick: max(story.replicas) for tick, story in told.items()}
     cost = {tick: sum(story.replicas) * tick for tick, story in told.items()}
-    # On the edge of a whole number a tick tips the rounding.
-    assert max(peaks.values()) - min(peaks.values()) <= 1, peaks
+    assert len(set(peaks.values())) == 1, peaks
     assert max(cost.values()) <= 1.05 * min(cost.values()), cost
     # Each level of the fleet is reached no later than one tick after the shortest tick reached it.
-    for replicas in range(3, min(peaks.values()) + 1):
+    for replicas in range(3, peaks[5.0] + 1):
         reached = {
             tick: next(d.time for d in story.decisions if d.replicas >= replicas) for tick, story in told.items()
         }
