@@ -235,11 +235,8 @@ def _shadow_hours(
 
 
 def _learnt(before: Learnt | None, history: History, decision: Decision | None) -> Learnt:
-    lead = None
-    if len(history.lead_time.starts) >= FEWEST:
-        lead = history.lead_time.seconds(0.0)
     capacity = decision.capacity if decision else before.capacity_requests_per_second if before else None
-    learnt = learnt_of(history, lead, capacity)
+    learnt = learnt_of(history, history.lead_time.seconds(None), capacity)
     if learnt.step_time is None and before is not None:  # of a predecessor, until we have our own
         learnt = learnt.model_copy(update={"step_time": before.step_time})
     return learnt

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
+from typing import TypeVar
 
 from policies.scaling.observation import Pod, PodStage
 
@@ -19,6 +20,8 @@ FEWEST = 3
 """Starts to have seen before they are believed over what the user configured."""
 KEPT = 24
 """Recent starts remembered: a fleet's image, node pool and model change, so the old ones mislead."""
+
+T = TypeVar("T", float, None)
 
 _PARAMETERS = re.compile(r"(\d+(?:\.\d+)?)\s*[bB](?![a-zA-Z])")
 
@@ -67,7 +70,7 @@ class LeadTime:
             starts = _with(starts, start)
         return LeadTime(starts[-KEPT:], seen)
 
-    def seconds(self, unmeasured_seconds: float) -> float:
+    def seconds(self, unmeasured_seconds: T) -> float | T:
         """P90 from created to ready; `unmeasured_seconds` until enough starts were seen."""
         if len(self.starts) < FEWEST:
             return unmeasured_seconds
