@@ -20,7 +20,7 @@ from policies.scaling.forecasters.views import Past
 from policies.scaling.idleness import Idleness
 from policies.scaling.lateness import Lateness
 from policies.scaling.lead_time import LeadTime
-from policies.scaling.observation import Interval, Observation, PodStage, carried, with_samples_of
+from policies.scaling.observation import BOOTING, Interval, Observation, PodStage, carried, with_samples_of
 from policies.scaling.sequence_limit import SequenceLimit
 from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
@@ -31,7 +31,6 @@ TIME, WANTED, NEEDED = range(3)
 """Of a turn, as its wish is kept."""
 SHORT: Final = 0.9
 """Of the replicas that should be there, fewer ready are too few: among many one always boots or fails."""
-BOOTING: Final = (PodStage.CREATED, PodStage.SCHEDULED, PodStage.STARTING)
 IN_FLIGHT_SECONDS, DONE = 1, 2
 """Of a turn, as what was done is kept: after its time Σ of how long requests were in flight since the one before, then
 by the columns of a `Series` what was done since."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 
 class SampleState(StrEnum):
@@ -97,6 +98,10 @@ class PodStage(StrEnum):
     """Its container runs; vLLM loads."""
     READY = "ready"
     TERMINATING = "terminating"
+
+
+BOOTING: Final = (PodStage.CREATED, PodStage.SCHEDULED, PodStage.STARTING)
+"""On its way to ready, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)

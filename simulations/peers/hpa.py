@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from policies.scaling.decision import Binding, Decision
-from policies.scaling.observation import Observation, Pod, PodStage
+from policies.scaling.observation import BOOTING, Observation, Pod, PodStage
 
 LABEL = "our re-implementation of Kubernetes HPA (pkg/controller/podautoscaler, version read: v1.36.3)"
 DOWNSCALE_WINDOW_SECONDS = 300.0
@@ -166,7 +166,7 @@ class Hpa:
         elif number < wanted:
             sentence += f", {number} allowed: bounds and rate policies"
         ready = observation.count(PodStage.READY)
-        coming = observation.count(PodStage.CREATED, PodStage.SCHEDULED, PodStage.STARTING)
+        coming = observation.count(*BOOTING)
         held = Binding.HOLD if number == observation.desired else Binding.QUEUE
         return Decision(
             observation.time, number, wanted, observation.desired, held, sentence, ready=ready, coming=coming

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from policies.scaling.decision import Binding, Decision
 from policies.scaling.demand import Activity, activity
-from policies.scaling.observation import Observation, Pod, PodSample, PodStage
+from policies.scaling.observation import BOOTING, Observation, Pod, PodSample, PodStage
 
 WAITING = ("requests_waiting",)
 RUNNING = ("requests_running",)
@@ -113,7 +113,7 @@ def answer(
         Binding.HOLD if asked == observation.desired else binding,
         f"{said}: {wish} wanted, {asked} asked",
         ready=observation.count(PodStage.READY),
-        coming=observation.count(PodStage.CREATED, PodStage.SCHEDULED, PodStage.STARTING),
+        coming=observation.count(*BOOTING),
         clips=clips,
     )
 
