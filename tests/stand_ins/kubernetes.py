@@ -21,6 +21,7 @@ import yaml
 from aiohttp import web
 
 from cluster.api import Pace
+from cluster.pages import Runner
 from tests.stand_ins.kubernetes_objects import Object, deployment, ready_pod, replica_set
 
 QUICK = Pace(
@@ -110,7 +111,7 @@ class KubernetesStandIn:
         self._history: list[tuple[int, str, str, Object]] = []
         self._oldest_version = 0
         self._watchers: dict[asyncio.Queue[str | None], str] = {}
-        self._runner: web.AppRunner | None = None
+        self._runner: Runner | None = None
         self._port = 0
         self.scheme = "http"
 
@@ -121,7 +122,7 @@ class KubernetesStandIn:
         self.scheme = "https" if tls else "http"
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1, handler_cancellation=True)
+        self._runner = Runner(application, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=tls)
         await site.start()
