@@ -442,6 +442,10 @@ def cut_stretch(row: Ints, now: int) -> int:
     """Ends a stretch with the step under way at `now`, so that the next iteration sees who came; says when."""
     first, growth, most = row[FIRST_STEP], row[GROWTH], row[STEPS]
     wait = now - row[START]
+    if wait == 0:
+        # Settled in the instant between two of its steps: the second is put together after all that comes now.
+        row[DOING] = PENDING
+        return int(now + 1)
     if growth > 0:
         half = 0.5 * growth
         slope = first - half

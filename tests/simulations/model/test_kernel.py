@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 
 from simulations.model import kernel
-from simulations.model.engine import shipped_engine
+from simulations.model.cold_start import Constant
+from simulations.model.conditions import Conditions
+from simulations.model.engine import StepTime, shipped_engine
 from simulations.model.servers import Servers, picoseconds
 from simulations.traces import Trace, shipped_trace
 from tests.simulations.stories import Story, make, play, stories
@@ -28,6 +31,22 @@ def test_the_compiled_fleet_equals_the_plain_one_to_the_last_picosecond(story: S
 def test_it_does_so_under_all_conditions(story: Story) -> None:
     servers, reference = make(story)
     play(story, servers, reference)
+
+
+def test_who_comes_from_a_killed_replica_as_a_step_ends_is_in_the_next_one() -> None:
+    """Steps of 1 ms: at 5 ms one of the other replica's stretch has ended, and the next has not begun."""
+    story = Story(
+        engine=replace(shipped_engine("llama3-8b_a100_tp1"), step_ms=StepTime(1.0, 0.0, 0.0, 0.0, 0.0), tables=None),
+        requests=[(0, 10, 20), (1_000, 10, 20)],
+        actions=[(0, "start", 0), (5_000, "kill", 1)],
+        conditions=Conditions(Constant(seconds=0)),
+        priorities=[0, 0],
+        parts=[[], []],
+        part_tokens=1,
+    )
+    servers, reference = make(story)
+    play(story, servers, reference)
+    assert servers.requests[1, kernel.SCHEDULED] == picoseconds(0.005)
 
 
 @given(stories(plain=True))
