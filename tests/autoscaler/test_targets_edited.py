@@ -74,9 +74,6 @@ async def edited(tmp_path: Path) -> AsyncIterator[Edited]:
 async def test_an_edit_makes_no_arrivals_of_what_routers_counted_in_all(edited: Edited) -> None:
     """The one that came up later was no flood then, and is none when all routers are counted from the beginning."""
     edited.prometheus.pods.append(edited.router(0))
-    # Before the first look: the instants that are asked for are whole milliseconds, and the scrape that the first
-    # query sets off may lie within one.
-    edited.prometheus.scrape()
     first = edited.begin(maxReplicas=20)
     await edited.targets.service.turn(first)
     edited.prometheus.pods.append(edited.router(1))

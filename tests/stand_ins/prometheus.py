@@ -10,6 +10,7 @@ seen as it is now. It runs in threads of its own: tests may block or await, as t
 from __future__ import annotations
 
 import json
+import math
 import ssl
 import threading
 import time
@@ -136,9 +137,13 @@ class StandInPrometheus:
             self._shown.clear()
             self._scraped_at = -1.0
 
+    def _millisecond(self) -> float:
+        """Of now: a server's samples, and the instants that it is asked for, lie on whole ones."""
+        return math.floor(self.clock() * 1000) / 1000
+
     def scrape(self, at: float | None = None) -> None:
         """Read every pod's page; what a pod showed before and does not any more ends here."""
-        now = self.clock() if at is None else at
+        now = self._millisecond() if at is None else at
         with self._lock:
             self._scraped_at = now
             shown: dict[frozenset[tuple[str, str]], set[frozenset[tuple[str, str]]]] = {}
@@ -156,7 +161,7 @@ class StandInPrometheus:
             self._shown = shown
 
     def _answer(self, asked: Asked) -> tuple[int, dict[str, Any]]:
-        if self.scraping and self.clock() > self._scraped_at:
+        if self.scraping and self._millisecond() > self._scraped_at:
             self.scrape()
         try:
             with self._lock:
