@@ -125,12 +125,34 @@ class Activity:
     @property
     def share_within_both(self) -> Interval | None:
         """Share of requests that kept both objectives: max(0, a + b - 1)…min(a, b); None without any."""
+        return _both(*self._shares())
+
+    @property
+    def within_tpot(self) -> Interval:
+        """How many requests kept the objective for time per output token, of `tpot_count`."""
+        kept = [pod.within_tpot for pod in self.pods.values()]
+        return Interval(sum(each.low for each in kept), sum(each.high for each in kept))
+
+    @property
+    def tpot_count(self) -> float:
+        return sum(pod.tpot_count for pod in self.pods.values())
+
+    def late_share(self, slow_between: float) -> float | None:
+        """Share of requests taken to be late; None without any.
+
+        Where buckets leave it open whose tokens were slow, `slow_between` of them were; else half of who is open.
+        """
+        ttft, tpot = self._shares()
+        if tpot is not None:
+            known = tpot.high - slow_between * (tpot.high - tpot.low)
+            tpot = Interval(known, known)
+        within = _both(ttft, tpot)
+        return None if within is None else 1.0 - (within.low + within.high) / 2
+
+    def _shares(self) -> tuple[Interval | None, Interval | None]:
         pods = self.pods.values()
         ttft = _share([pod.within_ttft for pod in pods], sum(pod.first_tokens for pod in pods))
-        tpot = _share([pod.within_tpot for pod in pods], sum(pod.tpot_count for pod in pods))
-        if ttft is None or tpot is None:
-            return ttft or tpot
-        return Interval(max(0.0, ttft.low + tpot.low - 1.0), min(ttft.high, tpot.high))
+        return ttft, _share([pod.within_tpot for pod in pods], self.tpot_count)
 
 
 def activity(
@@ -359,6 +381,12 @@ def _share(kept: Sequence[Interval], count: float) -> Interval | None:
     if count <= 0:
         return None
     return Interval(min(1.0, sum(each.low for each in kept) / count), min(1.0, sum(each.high for each in kept) / count))
+
+
+def _both(ttft: Interval | None, tpot: Interval | None) -> Interval | None:
+    if ttft is None or tpot is None:
+        return ttft or tpot
+    return Interval(max(0.0, ttft.low + tpot.low - 1.0), min(ttft.high, tpot.high))
 
 
 def _difference(before: float | None, after: float | None) -> float:

@@ -18,9 +18,9 @@ from policies.scaling.demand import Activity, HangUps, LoadBin, activity
 from policies.scaling.forecast import ForecastFit, fit
 from policies.scaling.forecasters.views import Past
 from policies.scaling.idleness import Idleness
-from policies.scaling.lateness import Lateness
+from policies.scaling.lateness import Lateness, TokenTimes
 from policies.scaling.lead_time import LeadTime
-from policies.scaling.observation import BOOTING, Interval, Observation, PodStage, carried, with_samples_of
+from policies.scaling.observation import BOOTING, Observation, PodStage, carried, with_samples_of
 from policies.scaling.sequence_limit import SequenceLimit
 from policies.scaling.series import ARRIVALS, COLUMNS, SECONDS, Row, Series
 from policies.scaling.settings import ScalingPolicy
@@ -56,6 +56,7 @@ class History:
     sequence_limit: SequenceLimit = field(default_factory=SequenceLimit)
     forecast: ForecastFit | None = None
     lateness: Lateness = field(default_factory=Lateness)
+    token_times: TokenTimes = field(default_factory=TokenTimes)
     utilisation: Utilisation = field(default_factory=Utilisation)
     fitted_at: float | None = None
     learnt_template: str | None = None
@@ -161,7 +162,7 @@ class History:
         history = history._with_tick(observation, decision, done, policy)
         if done is not None:
             history = history._with_activity(observation, done, policy)
-            history = history._with_lateness(observation, done, decision.within_objectives, policy)
+            history = history._with_lateness(observation, done, policy)
         history = history._with_limits(observation)
         return history._refitted(observation.time, decision.horizon_seconds, policy)
 
@@ -247,33 +248,36 @@ class History:
             self, fine=fine, coarse=coarse, mix=mix, hang_ups=done.hang_ups, steps=steps, sequence_limit=limit
         )
 
-    def _with_lateness(
-        self, observation: Observation, done: Activity, share: Interval | None, policy: ScalingPolicy
-    ) -> History:
+    def _with_lateness(self, observation: Observation, done: Activity, policy: ScalingPolicy) -> History:
         """With who was late at the present load; not while a fleet that was just taken over settles.
 
         Who was late while replicas that were wished for did not come tells nothing of how the wish was made.
         """
         settled = self.fitted_at is not None and observation.time - self.ticks[0, TIME] >= policy.settling_seconds
         ready = observation.count(PodStage.READY)
-        if not (settled and done.trusted and ready and share):
+        if not (settled and done.trusted and ready and done.share_within_both):
             return self
         capacity, level = self.capacity(policy), self.since(observation.time, policy.level_seconds, None, policy)
         if capacity is None or not is_measure(level, policy.level_seconds):
             return self
         load = self.load(level, policy) / float(level[SECONDS]) + done.waiting / policy.ttft_objective_seconds
-        # Where buckets leave it open who was late, half of them were.
-        late = (1.0 - (share.low + share.high) / 2) * done.first_tokens
+        pressure = load / (ready * capacity.requests_per_second)
+        half_life = policy.lateness_half_life_seconds
+        read = next((sample.tpot for sample in observation.ready_samples if sample.tpot), None)
+        token_times = self.token_times
+        if read is not None:
+            token_times = token_times.then(
+                pressure, done.within_tpot, done.tpot_count, read, seconds=done.seconds, half_life_seconds=half_life
+            )
+        between = token_times.slow_between(pressure, policy.tpot_objective_seconds)
+        late = (done.late_share(between) or 0.0) * done.first_tokens
         short = ready < SHORT * self._promised(observation, policy)
         return replace(
             self,
             lateness=self.lateness.then(
-                load / (ready * capacity.requests_per_second),
-                late,
-                done.first_tokens,
-                seconds=done.seconds,
-                half_life_seconds=policy.lateness_half_life_seconds,
+                pressure, late, done.first_tokens, seconds=done.seconds, half_life_seconds=half_life
             ),
+            token_times=token_times,
             utilisation=self.utilisation.with_late(None if short else late),
         )
 

@@ -309,6 +309,27 @@ def test_a_share_is_an_interval_unless_the_objective_lies_on_an_edge() -> None:
     assert both.high == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(("slow_between", "late"), [(0.0, 0.0), (0.5, 0.2), (1.0, 0.4)])
+def test_of_tokens_that_buckets_leave_open_as_many_are_late_as_is_told(slow_between: float, late: float) -> None:
+    def at(time: float, count: float) -> PodSample:
+        tpot = Distribution(0, count, 0.05, count * 0.6, 0.075, count)
+        return replace(reading(time, first=count, finished=count), tpot=tpot)
+
+    done = between(seen(0, pod("a", at(0, 0))), seen(15, pod("a", at(15, 100))))
+    assert done.late_share(slow_between) == pytest.approx(late)
+
+
+@pytest.mark.parametrize("slow_between", [0.0, 0.5, 1.0])
+def test_with_its_tokens_objective_on_an_edge_half_of_who_is_open_are_late(slow_between: float) -> None:
+    def at(time: float, count: float) -> PodSample:
+        ttft = Distribution(0, count, 1.0, count * 0.8, 2.5, count)
+        tpot = Distribution(0, count, 0.1, count * 0.9, 0.1, count * 0.9)
+        return replace(reading(time, first=count, finished=count), ttft=ttft, tpot=tpot)
+
+    done = between(seen(0, pod("a", at(0, 0))), seen(15, pod("a", at(15, 100))))
+    assert done.late_share(slow_between) == pytest.approx(0.2)
+
+
 def test_nothing_is_known_without_a_previous_observation_or_with_time_standing_still() -> None:
     now = seen(0, pod("a", reading(0)))
     assert activity(None, now, hang_ups={}, max_gap_seconds=60) is None
